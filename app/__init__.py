@@ -1,0 +1,1 @@
+"""Snug's window: widgets, signals and words. Everything about models lives in `engine`."""

@@ -1,0 +1,84 @@
+"""What every page gets by its constructor: settings, tasks, library, store.
+
+Knows no page. The library and the store are made when first asked for.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QObject, Signal
+
+from app.folders import Folders, folders
+from app.settings import Settings, SettingsFile
+from app.tasks import Tasks
+
+if TYPE_CHECKING:
+    from app.store import Store
+    from engine.library import Library
+
+
+class SettingsStore(QObject):
+    """The settings of the running app; `changed` fires after every change."""
+
+    changed = Signal()
+
+    def __init__(self, file: SettingsFile, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._file = file
+
+    @property
+    def value(self) -> Settings:
+        return self._file.value
+
+    @property
+    def problem(self) -> str:
+        """Why the settings could not be read or written, or nothing."""
+        return self._file.problem
+
+    def update(self, **changes: Any) -> None:
+        before = self._file.value
+        if self._file.update(**changes) != before:
+            self.changed.emit()
+
+    def reset(self, name: str) -> None:
+        """Put one setting back to its default."""
+        self.update(**{name: getattr(Settings(), name)})
+
+
+class AppContext(QObject):
+    """One a window; `shutdown` ends every process and closes the database."""
+
+    def __init__(
+        self, where: Folders | None = None, tasks: Tasks | None = None, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.folders = where or folders()
+        self.settings = SettingsStore(SettingsFile(self.folders.config / "settings.json"), self)
+        self.tasks = tasks or Tasks(self)
+        self._library: Library | None = None
+        self._library_key: tuple[str, tuple[str, ...]] | None = None
+
+    @property
+    def library(self) -> Library:
+        """The models of this disk, for the settings as they are now."""
+        from engine.library import Library
+
+        value = self.settings.value
+        key = (value.models_folder, value.added_models)
+        if self._library is None or key != self._library_key:
+            self._library, self._library_key = Library(*key), key
+        return self._library
+
+    @cached_property
+    def store(self) -> Store:
+        from app.store import Store
+
+        self.folders.data.mkdir(parents=True, exist_ok=True)
+        return Store(self.folders.data / "conversations.db")
+
+    def shutdown(self) -> None:
+        self.tasks.shutdown()
+        if "store" in self.__dict__:
+            self.store.close()

@@ -1,0 +1,90 @@
+"""Outline icons of resources/icons, painted in a colour of the theme worn at that moment.
+
+An icon follows a change of theme by itself: its engine asks for the colour when it paints.
+"""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QByteArray, QPoint, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QIcon, QIconEngine, QPainter, QPixmap, QPixmapCache
+
+from app import theme
+
+_DISABLED_OPACITY = 0.45
+
+
+def icon(name: str, colour: str = "text") -> QIcon:
+    """The icon `name` (a file name without .svg) in a token ("second") or "#RRGGBB"."""
+    return QIcon(_SvgEngine(name, colour))
+
+
+def pixmap(name: str, size_px: int, colour: str = "text", ratio: float = 1.0) -> QPixmap:
+    """`name` drawn at `size_px` for a screen of device pixel `ratio`, from Qt's pixmap cache."""
+    ink = theme.current().colour(colour).name()
+    key = f"snug/{name}/{ink}/{size_px}/{ratio}"
+    cached = QPixmap()
+    if QPixmapCache.find(key, cached):
+        return cached
+    side = round(size_px * ratio)
+    drawn = QPixmap(side, side)
+    drawn.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(drawn)
+    _draw(painter, name, ink, QRectF(0, 0, side, side))
+    painter.end()
+    drawn.setDevicePixelRatio(ratio)
+    QPixmapCache.insert(key, drawn)
+    return drawn
+
+
+def _draw(painter: QPainter, name: str, ink: str, rect: QRectF) -> None:
+    # QtSvg is loaded with the first icon that is painted, not with the first import.
+    from PySide6.QtSvg import QSvgRenderer
+
+    svg = (theme.RESOURCES / "icons" / f"{name}.svg").read_bytes()
+    renderer = QSvgRenderer(QByteArray(svg.replace(b"currentColor", ink.encode())))
+    renderer.render(painter, rect)
+
+
+class _SvgEngine(QIconEngine):
+    def __init__(self, name: str, colour: str) -> None:
+        super().__init__()
+        self._name = name
+        self._colour = colour
+
+    def paint(
+        self, painter: QPainter, rect: QRect, mode: QIcon.Mode, state: QIcon.State
+    ) -> None:
+        device = painter.device()
+        ratio = device.devicePixelRatio() if device is not None else 1.0
+        side = min(rect.width(), rect.height())
+        left = rect.x() + (rect.width() - side) // 2
+        top = rect.y() + (rect.height() - side) // 2
+        if mode == QIcon.Mode.Disabled:
+            painter.setOpacity(painter.opacity() * _DISABLED_OPACITY)
+        painter.drawPixmap(QPoint(left, top), pixmap(self._name, side, self._colour, ratio))
+
+    def scaledPixmap(
+        self, size: QSize, mode: QIcon.Mode, state: QIcon.State, scale: float
+    ) -> QPixmap:
+        """`size` is in device-independent pixels (Qt 6.8 and later)."""
+        side = min(size.width(), size.height())
+        drawn = pixmap(self._name, side, self._colour, scale)
+        if mode != QIcon.Mode.Disabled:
+            return drawn
+        faded = QPixmap(drawn.size())
+        faded.setDevicePixelRatio(scale)
+        faded.fill(Qt.GlobalColor.transparent)
+        painter = QPainter(faded)
+        painter.setOpacity(_DISABLED_OPACITY)
+        painter.drawPixmap(0, 0, drawn)
+        painter.end()
+        return faded
+
+    def pixmap(self, size: QSize, mode: QIcon.Mode, state: QIcon.State) -> QPixmap:
+        return self.scaledPixmap(size, mode, state, 1.0)
+
+    def clone(self) -> QIconEngine:
+        return _SvgEngine(self._name, self._colour)
+
+    def key(self) -> str:
+        return "snug"

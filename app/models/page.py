@@ -1,0 +1,254 @@
+"""The Models page: what is on this computer, its details, and what can be done with it.
+
+Files are only ever added by reference; removing one asks first and says what is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+
+from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, QObject, Qt, Signal
+from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
+from PySide6.QtWidgets import (
+    QFileDialog,
+    QListView,
+    QStackedWidget,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app import theme
+from app.context import AppContext
+from app.models.add import find_addable
+from app.models.details import Details
+from app.models.drop import DropArea
+from app.models.leftovers import LeftoverStrip
+from app.models.model_list import ROW_ROLE, ModelList
+from app.models.remove import ask_to_remove
+from app.models.reveal import reveal
+from app.models.row import RowDelegate
+from app.models.scan import Row, Scan, Shelf
+from app.problems import ProblemCard
+from app.widgets import Card, EmptyState, SecondaryButton, column, row, second, title
+from app.words import format_bytes, plural
+from engine.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+
+class ModelsPage(QWidget):
+    chat_requested = Signal(str)
+    shrink_requested = Signal(str)
+
+    def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context = context
+        self._selected_path = ""
+        self.setProperty("role", "page")
+        self._scan = Scan(self)
+        self._scan.found.connect(self._on_found)
+        self._list = ModelList(self)
+        self._build()
+        self._drop = DropArea(self, "Drop to add; nothing is copied")
+        self._drop.dropped.connect(self.add)
+        context.tasks.added.connect(self._on_task_added)
+        context.settings.changed.connect(self._on_settings_changed)
+
+    # What it is made of
+
+    def _build(self) -> None:
+        self._sum = second("Looking for models")
+        self.add_file_button = SecondaryButton("Add a file", "file")
+        self.add_file_button.setToolTip("Add a GGUF file from anywhere on this computer")
+        self.add_file_button.clicked.connect(self._on_add_file_clicked)
+        self.add_folder_button = SecondaryButton("Add a folder", "folder")
+        self.add_folder_button.setToolTip("Add a checkpoint folder, or every model in a folder")
+        self.add_folder_button.clicked.connect(self._on_add_folder_clicked)
+        self._problems = QVBoxLayout()
+        self._problems.setSpacing(theme.SPACE_8)
+        self._leftovers = LeftoverStrip()
+        self._leftovers.discarded.connect(self.refresh)
+        self._leftovers.failed.connect(self._show_problem)
+
+        self._stack = QStackedWidget()
+        self._stack.addWidget(QWidget())
+        self._stack.addWidget(self._build_empty())
+        self._stack.addWidget(self._build_shelf())
+        margin = theme.PAGE_MARGIN
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(margin, margin - 4, margin, margin)
+        outer.setSpacing(theme.SPACE_16)
+        heading = column(title("Models"), self._sum, spacing=2)
+        outer.addLayout(row(heading, None, self.add_file_button, self.add_folder_button))
+        outer.addLayout(self._problems)
+        outer.addWidget(self._stack, 1)
+        outer.addWidget(self._leftovers)
+
+    def _build_empty(self) -> QWidget:
+        empty = EmptyState(
+            "models",
+            "No models on this computer yet",
+            "Models you add or shrink are listed here. Drop a GGUF file or a checkpoint folder"
+            " on this page, or choose one. Nothing is copied.",
+            "Add a file",
+        )
+        empty.activated.connect(self._on_add_file_clicked)
+        return empty
+
+    def _build_shelf(self) -> QWidget:
+        self.view = QListView()
+        self.view.setAccessibleName("Models on this computer")
+        self.view.setModel(self._list)
+        self._delegate = RowDelegate()
+        self.view.setItemDelegate(self._delegate)
+        self.view.setMouseTracking(True)
+        self.view.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
+        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.view.setEditTriggers(QListView.EditTrigger.NoEditTriggers)
+        self.view.installEventFilter(self)
+        self.view.selectionModel().currentChanged.connect(self._on_current_changed)
+        self.view.doubleClicked.connect(lambda _index: self._chat_or_shrink())
+        self.details = Details()
+        self.details.chat_clicked.connect(self._chat_or_shrink)
+        self.details.shrink_clicked.connect(self._shrink)
+        self.details.reveal_clicked.connect(self._reveal)
+        self.details.remove_clicked.connect(self._remove)
+        QShortcut(QKeySequence.StandardKey.Refresh, self, self.refresh)
+        shelf = Card()
+        shelf.body.setContentsMargins(8, 8, 8, 8)
+        shelf.body.addWidget(self.view)
+        whole = QWidget()
+        box = row(shelf, self.details, spacing=theme.SPACE_16)
+        box.setStretch(0, 1)
+        whole.setLayout(box)
+        return whole
+
+    # What is there
+
+    def refresh(self) -> None:
+        """Look again; the list changes when the scan has ended."""
+        self._scan.start(self._context.library)
+
+    def current_row(self) -> Row | None:
+        row: Row | None = self.view.currentIndex().data(ROW_ROLE)
+        return row
+
+    def select(self, path: str) -> None:
+        """Select the model at `path`, now or as soon as it is listed."""
+        self._selected_path = path
+        index = self._list.index_of(path)
+        if index.isValid():
+            self.view.setCurrentIndex(index)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.refresh()
+
+    def _on_found(self, shelf: Shelf) -> None:
+        self._list.set_rows(shelf.rows)
+        self._stack.setCurrentIndex(2 if shelf.rows else 1)
+        self._leftovers.show_leftovers(shelf.leftovers)
+        sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
+        words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
+        words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")
+        self._sum.setText(" · ".join(words))
+        index = self._list.index_of(self._selected_path)
+        self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))
+        if row := self.current_row():
+            self.details.show_row(row)
+
+    def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
+        row: Row | None = current.data(ROW_ROLE)
+        if row:
+            self._selected_path = row.entry.path
+            self.details.show_row(row)
+
+    def _on_task_added(self, task: QObject) -> None:
+        # A shrunk or converted model is on the shelf once its task has ended.
+        task.finished.connect(self._refresh_if_shown)  # type: ignore[attr-defined]
+
+    def _on_settings_changed(self) -> None:
+        self._refresh_if_shown()
+
+    def _refresh_if_shown(self) -> None:
+        if self.isVisible():
+            self.refresh()
+
+    # Adding
+
+    def add(self, paths: list[str]) -> None:
+        """Add files and folders by reference; each that is no model gets a card that says why."""
+        added = list(self._context.settings.value.added_models)
+        for path in paths:
+            try:
+                found = find_addable(Path(path))
+            except EngineError as error:
+                self._show_problem(error)
+                continue
+            listed = {row.entry.path for row in self._list.rows} | set(added)
+            added += [new for new in found if new not in listed]
+            self._selected_path = found[0]
+        if added != list(self._context.settings.value.added_models):
+            self._context.settings.update(added_models=tuple(added))
+        self.refresh()
+
+    def _on_add_file_clicked(self) -> None:
+        paths, _ = QFileDialog.getOpenFileNames(
+            self, "Add models", str(Path.home()), "GGUF models (*.gguf);;All files (*)"
+        )
+        if paths:
+            self.add(paths)
+
+    def _on_add_folder_clicked(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, "Add a folder", str(Path.home()))
+        if path:
+            self.add([path])
+
+    def _show_problem(self, error: EngineError) -> None:
+        card = ProblemCard(error)
+        card.dismissed.connect(partial(_discard, card))
+        self._problems.addWidget(card)
+
+    # Acting on the selected one
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if watched is self.view and event.type() == QEvent.Type.KeyPress:
+            assert isinstance(event, QKeyEvent)
+            if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+                self._chat_or_shrink()
+                return True
+            if event.key() == Qt.Key.Key_Delete:
+                self._remove()
+                return True
+        return super().eventFilter(watched, event)
+
+    def _chat_or_shrink(self) -> None:
+        """Chat with the selected model; a checkpoint has to be shrunk before."""
+        row = self.current_row()
+        if row is None or row.entry.summary is None:
+            return
+        if row.entry.summary.kind == "checkpoint":
+            self.shrink_requested.emit(row.entry.path)
+        else:
+            self.chat_requested.emit(row.entry.path)
+
+    def _shrink(self) -> None:
+        if row := self.current_row():
+            self.shrink_requested.emit(row.entry.path)
+
+    def _reveal(self) -> None:
+        if row := self.current_row():
+            reveal(row.entry.path)
+
+    def _remove(self) -> None:
+        if row := self.current_row():
+            ask_to_remove(
+                self, row, self._context.settings, on_done=self.refresh, on_failed=self._show_problem
+            )
+
+
+def _discard(card: QWidget) -> None:
+    card.hide()
+    card.deleteLater()

@@ -1,0 +1,114 @@
+"""Paints one model of the list: two lines at the left, size and fit badge at the right."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
+from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
+
+from app import theme
+from app.models.model_list import ROW_ROLE, facts, size_words
+from app.models.scan import Row
+from app.models.verdict import Tone
+
+HEIGHT = 60
+GAP = 2
+PADDING = 12
+BADGE_HEIGHT = 20
+BADGE_PADDING = 8
+
+
+class RowDelegate(QStyledItemDelegate):
+    """`shows_verdict` is off where every row fits alike, as among the sources for shrinking."""
+
+    def __init__(self, *, shows_verdict: bool = True) -> None:
+        super().__init__()
+        self._shows_verdict = shows_verdict
+
+    def sizeHint(
+        self, option: QStyleOptionViewItem, index: QModelIndex | QPersistentModelIndex
+    ) -> QSize:
+        return QSize(200, HEIGHT + GAP)
+
+    def paint(
+        self,
+        painter: QPainter,
+        option: QStyleOptionViewItem,
+        index: QModelIndex | QPersistentModelIndex,
+    ) -> None:
+        row: Row = index.data(ROW_ROLE)
+        area: QRect = option.rect.adjusted(1, 1, -1, -1 - GAP)  # type: ignore[attr-defined]
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        self._paint_ground(painter, QRectF(area), option.state)  # type: ignore[attr-defined]
+        inner = area.adjusted(PADDING, 9, -PADDING, -9)
+        upper = QRect(inner.left(), inner.top(), inner.width(), 20)
+        lower = QRect(inner.left(), inner.bottom() - 20, inner.width(), BADGE_HEIGHT)
+        self._paint_words(painter, row, upper, lower)
+        painter.restore()
+
+    def _paint_ground(self, painter: QPainter, area: QRectF, state: QStyle.StateFlag) -> None:
+        now = theme.current()
+        painter.setPen(Qt.PenStyle.NoPen)
+        if state & QStyle.StateFlag.State_Selected:
+            painter.setBrush(QColor(now.tint("accent", 0.12)))
+        elif state & QStyle.StateFlag.State_MouseOver:
+            painter.setBrush(QColor(theme.mix(now.surface, now.raised, 0.7)))
+        else:
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+        if state & QStyle.StateFlag.State_HasFocus and state & QStyle.StateFlag.State_Selected:
+            painter.setPen(now.colour("accent"))
+        painter.drawRoundedRect(area.adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
+
+    def _paint_words(self, painter: QPainter, row: Row, upper: QRect, lower: QRect) -> None:
+        now = theme.current()
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        size_font = theme.ui_font(12)
+        size_width = QFontMetrics(size_font).horizontalAdvance(size_words(row))
+        painter.setFont(size_font)
+        painter.setPen(now.colour("second"))
+        painter.drawText(upper, right, size_words(row))
+        badge_width = self._paint_badge(painter, row, lower) if self._shows_verdict else 0
+        self._line(
+            painter,
+            upper.adjusted(0, 0, -size_width - PADDING, 0),
+            row.entry.name,
+            theme.ui_font(13, QFont.Weight.DemiBold),
+            now.text,
+        )
+        self._line(
+            painter,
+            lower.adjusted(0, 0, -badge_width - PADDING, 0),
+            " · ".join(facts(row)),
+            theme.ui_font(12),
+            now.second,
+        )
+
+    def _line(self, painter: QPainter, area: QRect, text: str, font: QFont, ink: str) -> None:
+        painter.setFont(font)
+        painter.setPen(QColor(ink))
+        shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, area.width())
+        painter.drawText(area, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, shown)
+
+    def _paint_badge(self, painter: QPainter, row: Row, line: QRect) -> int:
+        """Paint the fit badge at the right end of `line`; return its width in px."""
+        font = theme.ui_font(12, QFont.Weight.Medium)
+        text_width = QFontMetrics(font).horizontalAdvance(row.verdict.words)
+        width = text_width + 2 * BADGE_PADDING
+        chip = QRect(line.right() - width + 1, line.top(), width, BADGE_HEIGHT)
+        ink, ground = badge_colours(row.verdict.tone)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(QColor(ground))
+        painter.drawRoundedRect(QRectF(chip), theme.RADIUS_CHIP, theme.RADIUS_CHIP)
+        painter.setPen(QColor(ink))
+        painter.setFont(font)
+        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, row.verdict.words)
+        return width
+
+
+def badge_colours(tone: Tone) -> tuple[str, str]:
+    """Ink and ground of a badge, the same as the stylesheet gives a `Badge`."""
+    now = theme.current()
+    if tone == "neutral":
+        return now.second, now.raised
+    return getattr(now, tone), now.tint(tone)

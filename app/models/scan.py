@@ -1,0 +1,86 @@
+"""Looks through the library on a thread of its own, so that the window never waits for a disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import msgspec
+from PySide6.QtCore import QObject, Signal
+
+from app.models.verdict import Verdict, judge
+from engine.hardware import Computer, detect
+from engine.library import Entry, Leftover, Library
+
+log = logging.getLogger(__name__)
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One model of the list: what it is, and whether it fits."""
+
+    entry: Entry
+    verdict: Verdict
+
+
+class Shelf(msgspec.Struct, frozen=True):
+    """What a scan found, with the computer it was judged for."""
+
+    rows: tuple[Row, ...]
+    leftovers: tuple[Leftover, ...]
+    computer: Computer
+
+
+class Scan(QObject):
+    """Scans `library`; `found` carries a `Shelf`.
+
+    Asked again while at it, it scans once more afterwards: what is shown is never older than the
+    last request.
+    """
+
+    found = Signal(object)
+    _ended = Signal(object)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._thread: threading.Thread | None = None
+        self._next: Library | None = None
+        self._ended.connect(self._on_ended)
+
+    @property
+    def is_running(self) -> bool:
+        return self._thread is not None
+
+    def start(self, library: Library) -> None:
+        if self._thread:
+            self._next = library
+            return
+        self._thread = threading.Thread(target=self._run, args=(library,), daemon=True)
+        self._thread.start()
+
+    def _run(self, library: Library) -> None:
+        try:
+            shelf: Shelf | None = look_through(library)
+        except Exception:  # a bug of ours must not leave the page waiting for ever
+            log.exception("the library could not be scanned")
+            shelf = None
+        try:
+            self._ended.emit(shelf)
+        except RuntimeError:  # the window closed meanwhile and took this object with it
+            log.debug("a scan ended after its page")
+
+    def _on_ended(self, shelf: Shelf | None) -> None:
+        assert self._thread
+        self._thread.join()
+        self._thread = None
+        if self._next:
+            library, self._next = self._next, None
+            self.start(library)
+        elif shelf:
+            self.found.emit(shelf)
+
+
+def look_through(library: Library) -> Shelf:
+    """Scan `library` and judge each model for this computer as it is now."""
+    computer = detect()
+    rows = tuple(Row(entry, judge(entry, computer)) for entry in library.scan())
+    return Shelf(rows, library.leftovers(), computer)

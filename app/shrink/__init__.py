@@ -1,0 +1,1 @@
+"""The Shrink page: a source, this computer, and the result."""

@@ -1,0 +1,472 @@
+"""Conversations on disk: a tree of messages a conversation, in one SQLite file.
+
+Knows nothing of Qt, models or prompts. Every call is committed when it returns; nothing that was
+written is ever overwritten by another answer: regenerate and edit add siblings. One connection,
+used from one thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import (
+    CorruptFile,
+    DiskFull,
+    EngineError,
+    ErrorReport,
+    FormatError,
+    NotWritable,
+    StorageError,
+)
+
+TITLE_CHARS = 60
+
+# One script a version: `PRAGMA user_version` counts how many have run.
+MIGRATIONS = (
+    """
+    CREATE TABLE conversations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        title TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        deleted_at REAL,
+        active_leaf_id INTEGER
+    );
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        conversation_id INTEGER NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
+        parent_id INTEGER REFERENCES messages(id) ON DELETE CASCADE,
+        role TEXT NOT NULL,
+        content TEXT NOT NULL,
+        status TEXT NOT NULL,
+        model TEXT NOT NULL,
+        stats TEXT,
+        error TEXT,
+        created_at REAL NOT NULL
+    );
+    CREATE INDEX messages_by_parent ON messages(conversation_id, parent_id);
+    CREATE INDEX messages_by_status ON messages(status) WHERE status = 'streaming';
+    CREATE TABLE drafts (conversation_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
+
+    CREATE VIRTUAL TABLE titles_fts USING fts5(
+        title, content='conversations', content_rowid='id',
+        tokenize='unicode61 remove_diacritics 2');
+    CREATE TRIGGER title_added AFTER INSERT ON conversations BEGIN
+        INSERT INTO titles_fts(rowid, title) VALUES (new.id, new.title);
+    END;
+    CREATE TRIGGER title_changed AFTER UPDATE OF title ON conversations BEGIN
+        INSERT INTO titles_fts(titles_fts, rowid, title) VALUES ('delete', old.id, old.title);
+        INSERT INTO titles_fts(rowid, title) VALUES (new.id, new.title);
+    END;
+    CREATE TRIGGER title_removed AFTER DELETE ON conversations BEGIN
+        INSERT INTO titles_fts(titles_fts, rowid, title) VALUES ('delete', old.id, old.title);
+        DELETE FROM drafts WHERE conversation_id = old.id;
+    END;
+
+    -- An answer is indexed once, when it has ended: not with every flush of the stream.
+    CREATE VIRTUAL TABLE messages_fts USING fts5(
+        content, content='messages', content_rowid='id',
+        tokenize='unicode61 remove_diacritics 2');
+    CREATE TRIGGER message_added AFTER INSERT ON messages
+    WHEN new.status <> 'streaming' BEGIN
+        INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content);
+    END;
+    CREATE TRIGGER message_ended AFTER UPDATE OF content, status ON messages
+    WHEN old.status = 'streaming' AND new.status <> 'streaming' BEGIN
+        INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content);
+    END;
+    CREATE TRIGGER message_removed AFTER DELETE ON messages
+    WHEN old.status <> 'streaming' BEGIN
+        INSERT INTO messages_fts(messages_fts, rowid, content)
+        VALUES ('delete', old.id, old.content);
+    END;
+    """,
+)
+
+
+class Role(StrEnum):
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Status(StrEnum):
+    STREAMING = "streaming"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class AnswerStats(msgspec.Struct, frozen=True):
+    """The figures of one answer, kept with it."""
+
+    prompt_tokens: int
+    prompt_tokens_evaluated: int
+    prompt_tokens_per_second: float
+    time_to_first_token_seconds: float
+    generation_tokens: int
+    generation_tokens_per_second: float
+    finish_reason: str
+    n_ctx: int
+    n_ctx_used: int
+    seed: int
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    id: int
+    title: str
+    created_at: float  # seconds since the epoch
+    updated_at: float
+    active_leaf_id: int | None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One node of the tree; `model` is the name of the model that answered."""
+
+    id: int
+    conversation_id: int
+    parent_id: int | None
+    role: Role
+    content: str
+    status: Status
+    model: str
+    stats: AnswerStats | None
+    error: ErrorReport | None
+    created_at: float
+
+
+class Store:
+    """The conversations of one file. Every change is on the disk when its method returns."""
+
+    def __init__(self, path: Path, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+        """Open or make the file at `path`, bring it up to date, end what a crash left streaming.
+
+        Raises FormatError for a newer file, CorruptFile, DiskFull, NotWritable.
+        """
+        self.path = path
+        with _translated(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            with _translated(path):
+                self._db.row_factory = sqlite3.Row
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA foreign_keys = ON")
+                self._migrate(migrations)
+                self._db.execute(
+                    "UPDATE messages SET status = ? WHERE status = ?",
+                    (Status.STOPPED, Status.STREAMING),
+                )
+                self.purge_deleted()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        self._db.close()
+
+    # conversations
+
+    def conversations(self, query: str = "") -> tuple[Conversation, ...]:
+        """List conversations, last used first; with `query`, those that hold all of its words."""
+        words = " ".join(f'"{word}"*' for word in query.replace('"', " ").split())
+        where, values = "", {}
+        if query.strip():
+            if not words:
+                return ()
+            values = {"words": words}
+            where = """AND id IN (
+                SELECT rowid FROM titles_fts WHERE titles_fts MATCH :words
+                UNION SELECT conversation_id FROM messages WHERE id IN (
+                    SELECT rowid FROM messages_fts WHERE messages_fts MATCH :words))"""
+        with _translated(self.path):
+            rows = self._db.execute(
+                f"""SELECT id, title, created_at, updated_at, active_leaf_id FROM conversations
+                WHERE deleted_at IS NULL {where} ORDER BY updated_at DESC, id DESC""",
+                values,
+            ).fetchall()
+        return tuple(Conversation(**dict(row)) for row in rows)
+
+    def conversation(self, conversation_id: int) -> Conversation:
+        with _translated(self.path):
+            row = self._db.execute(
+                """SELECT id, title, created_at, updated_at, active_leaf_id
+                FROM conversations WHERE id = ?""",
+                (conversation_id,),
+            ).fetchone()
+        return Conversation(**dict(row))
+
+    def start_conversation(self, prompt: str) -> Message:
+        """Make a conversation from its first user message; its title comes from it."""
+        now = time.time()
+        with self._transaction():
+            row = self._db.execute(
+                "INSERT INTO conversations(title, created_at, updated_at) VALUES (?, ?, ?)",
+                (title_of(prompt), now, now),
+            )
+            assert row.lastrowid is not None
+            message_id = self._insert(row.lastrowid, None, Role.USER, prompt, Status.COMPLETE, "")
+        return self.message(message_id)
+
+    def rename(self, conversation_id: int, title: str) -> None:
+        self._write("UPDATE conversations SET title = ? WHERE id = ?", title, conversation_id)
+
+    def delete(self, conversation_id: int) -> None:
+        """Hide a conversation; `restore` brings it back until `purge_deleted`."""
+        self._write(
+            "UPDATE conversations SET deleted_at = ? WHERE id = ?", time.time(), conversation_id
+        )
+
+    def restore(self, conversation_id: int) -> None:
+        self._write("UPDATE conversations SET deleted_at = NULL WHERE id = ?", conversation_id)
+
+    def purge_deleted(self) -> None:
+        """Remove for good what was deleted."""
+        self._write("DELETE FROM conversations WHERE deleted_at IS NOT NULL")
+
+    # unsent text; conversation None is the new chat
+
+    def draft(self, conversation_id: int | None) -> str:
+        with _translated(self.path):
+            row = self._db.execute(
+                "SELECT text FROM drafts WHERE conversation_id = ?", (conversation_id or 0,)
+            ).fetchone()
+        return str(row["text"]) if row else ""
+
+    def set_draft(self, conversation_id: int | None, text: str) -> None:
+        if text:
+            self._write("REPLACE INTO drafts VALUES (?, ?)", conversation_id or 0, text)
+        else:
+            self._write("DELETE FROM drafts WHERE conversation_id = ?", conversation_id or 0)
+
+    # messages
+
+    def message(self, message_id: int) -> Message:
+        with _translated(self.path):
+            row = self._db.execute("SELECT * FROM messages WHERE id = ?", (message_id,)).fetchone()
+        return _message(row)
+
+    def add_prompt(self, conversation_id: int, parent_id: int | None, content: str) -> Message:
+        """Add a user message and show it: below the leaf to go on, beside a prompt to edit it."""
+        with self._transaction():
+            message_id = self._insert(
+                conversation_id, parent_id, Role.USER, content, Status.COMPLETE, ""
+            )
+        return self.message(message_id)
+
+    def begin_answer(self, prompt: Message, model: str) -> Message:
+        """Add an empty STREAMING answer to `prompt`, beside the ones it has."""
+        with self._transaction():
+            message_id = self._insert(
+                prompt.conversation_id, prompt.id, Role.ASSISTANT, "", Status.STREAMING, model
+            )
+        return self.message(message_id)
+
+    def flush_answer(self, message_id: int, content: str) -> None:
+        """Write what has been streamed so far."""
+        self._write("UPDATE messages SET content = ? WHERE id = ?", content, message_id)
+
+    def end_answer(
+        self,
+        message_id: int,
+        content: str,
+        status: Status,
+        stats: AnswerStats | None = None,
+        error: ErrorReport | None = None,
+    ) -> Message:
+        self._write(
+            "UPDATE messages SET content = ?, status = ?, stats = ?, error = ? WHERE id = ?",
+            content,
+            status,
+            _json(stats),
+            _json(error),
+            message_id,
+        )
+        return self.message(message_id)
+
+    def path_to(self, leaf_id: int | None) -> tuple[Message, ...]:
+        """The messages from the first one down to `leaf_id`."""
+        with _translated(self.path):
+            rows = self._db.execute(
+                """WITH RECURSIVE path(id, parent_id, depth) AS (
+                    SELECT id, parent_id, 0 FROM messages WHERE id = ?
+                    UNION ALL
+                    SELECT messages.id, messages.parent_id, depth + 1
+                    FROM messages JOIN path ON messages.id = path.parent_id)
+                SELECT messages.* FROM messages JOIN path USING (id) ORDER BY depth DESC""",
+                (leaf_id,),
+            ).fetchall()
+        return tuple(_message(row) for row in rows)
+
+    def active_path(self, conversation_id: int) -> tuple[Message, ...]:
+        return self.path_to(self.conversation(conversation_id).active_leaf_id)
+
+    def versions(self, message: Message) -> tuple[int, ...]:
+        """The ids of `message` and its siblings, oldest first."""
+        with _translated(self.path):
+            rows = self._db.execute(
+                """SELECT id FROM messages WHERE conversation_id = ? AND parent_id IS ?
+                ORDER BY id""",
+                (message.conversation_id, message.parent_id),
+            ).fetchall()
+        return tuple(row["id"] for row in rows)
+
+    def show_version(self, message_id: int) -> None:
+        """Make the newest leaf below `message_id` the active one."""
+        with self._transaction():
+            leaf = self._db.execute(
+                """WITH RECURSIVE below(id) AS (
+                    VALUES (?) UNION ALL
+                    SELECT messages.id FROM messages JOIN below ON messages.parent_id = below.id)
+                SELECT MAX(id) AS id FROM below""",
+                (message_id,),
+            ).fetchone()
+            self._db.execute(
+                """UPDATE conversations SET active_leaf_id = ? WHERE id =
+                (SELECT conversation_id FROM messages WHERE id = ?)""",
+                (leaf["id"], message_id),
+            )
+
+    # inside
+
+    def _insert(
+        self,
+        conversation_id: int,
+        parent_id: int | None,
+        role: Role,
+        content: str,
+        status: Status,
+        model: str,
+    ) -> int:
+        now = time.time()
+        cursor = self._db.execute(
+            """INSERT INTO messages
+            (conversation_id, parent_id, role, content, status, model, created_at)
+            VALUES (?, ?, ?, ?, ?, ?, ?)""",
+            (conversation_id, parent_id, role, content, status, model, now),
+        )
+        self._db.execute(
+            "UPDATE conversations SET active_leaf_id = ?, updated_at = ? WHERE id = ?",
+            (cursor.lastrowid, now, conversation_id),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def _write(self, sql: str, *values: object) -> None:
+        with self._transaction():
+            self._db.execute(sql, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _translated(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _migrate(self, migrations: tuple[str, ...]) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(migrations):
+            raise FormatError(
+                "Your conversations were saved by a newer Snug.",
+                hint="Start the newer Snug again; this one leaves the file as it is.",
+                details=f"{self.path}: version {version}, this Snug knows {len(migrations)}",
+            )
+        if version == len(migrations):
+            return
+        if version:
+            self._back_up(version)
+        for number, script in enumerate(migrations[version:], start=version + 1):
+            self._db.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT;")
+
+    def _back_up(self, version: int) -> None:
+        """Copy the whole file beside itself before its tables change."""
+        backup_path = self.path.with_name(f"{self.path.name}.v{version}.backup")
+        backup = sqlite3.connect(backup_path)
+        try:
+            self._db.backup(backup)
+        finally:
+            backup.close()
+
+
+def title_of(prompt: str) -> str:
+    """A title from a user message: its first line with words, cut between words."""
+    line = next((line for line in prompt.splitlines() if line.strip()), "")
+    line = " ".join(line.split())
+    if len(line) <= TITLE_CHARS:
+        return line or "New chat"
+    cut = line[:TITLE_CHARS].rsplit(" ", 1)[0] if " " in line[:TITLE_CHARS] else line[:TITLE_CHARS]
+    return cut.rstrip(" ,.;:") + "…"
+
+
+def _message(row: sqlite3.Row) -> Message:
+    values = dict(row)
+    if values["stats"] is not None:
+        values["stats"] = msgspec.json.decode(values["stats"], type=AnswerStats)
+    if values["error"] is not None:
+        values["error"] = msgspec.json.decode(values["error"], type=ErrorReport)
+    values["role"], values["status"] = Role(values["role"]), Status(values["status"])
+    return Message(**values)
+
+
+def _json(value: AnswerStats | ErrorReport | None) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what the disk can do to us into sentences; any other SQLite error is our bug."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        translated = _sentence(error, path)
+        if translated is None:
+            raise
+        raise translated from error
+    except OSError as error:
+        raise NotWritable(
+            "The folder for your conversations cannot be made.",
+            hint="Allow Snug to write there.",
+            details=f"{path}: {error}",
+        ) from error
+
+
+def _sentence(error: sqlite3.Error, path: Path) -> EngineError | None:
+    name = getattr(error, "sqlite_errorname", None) or ""
+    details = f"{path}: {error} ({name})"
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return CorruptFile(
+            "The file with your conversations is damaged.",
+            hint="Move it away to start anew; a backup may lie beside it.",
+            details=details,
+        )
+    if name == "SQLITE_FULL":
+        return DiskFull(
+            "The disk is full, so your conversations cannot be saved.",
+            hint="Free some space, then try again.",
+            details=details,
+        )
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return NotWritable(
+            "The file with your conversations cannot be written.",
+            hint="Allow Snug to write to it.",
+            details=details,
+        )
+    if name.startswith(("SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StorageError(
+            "The file with your conversations cannot be reached.",
+            hint="Close other programs that use it, then try again.",
+            details=details,
+        )
+    return None

@@ -1,0 +1,61 @@
+"""A job's progress as one line of a terminal."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TextIO
+
+from engine.jobs import Pace, Progress, Step
+
+BAR_CELLS = 28
+
+
+class ProgressBar:
+    """Draws over itself on a terminal; elsewhere it names each stage once."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._is_terminal = out.isatty()
+        self._pace = Pace()
+        self._stage = ""
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._is_terminal and self._stage:
+            self._out.write("\r\x1b[K")
+            self._out.flush()
+
+    def show(self, step: Step) -> None:
+        if not isinstance(step, Progress):
+            return
+        self._pace.update(step)
+        if self._is_terminal:
+            self._out.write(f"\r\x1b[K{self._line(step)}")
+            self._out.flush()
+        elif step.stage != self._stage:
+            self._out.write(f"{step.stage}\n")
+        self._stage = step.stage
+
+    def _line(self, step: Progress) -> str:
+        fraction = self._pace.fraction
+        if fraction is None:
+            return step.stage
+        full = round(fraction * BAR_CELLS)
+        line = f"{step.stage} [{'#' * full}{'.' * (BAR_CELLS - full)}] {fraction:4.0%}"
+        if step.unit == "bytes" and self._pace.per_second:
+            line += f" {format_bytes(self._pace.per_second)}/s"
+        if (left := self._pace.seconds_left) is not None:
+            line += f" {left:.0f} s left"
+        return line
+
+
+def format_bytes(n: float) -> str:
+    """Two or three significant digits in decimal units: 1.8 GB is 1.8 * 10^9 bytes."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= size:
+            return f"{n / size:.3g} {unit}" if n < 999.5 * size else f"{n / size:.0f} {unit}"
+    return f"{n:.0f} B"

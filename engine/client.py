@@ -1,0 +1,280 @@
+"""The handle on a worker process: start it, give it jobs, stop it, and say why it died.
+
+Knows processes and threads, no Qt. Events arrive on a reader thread; who shows them must take
+them to its own thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine import protocol
+from engine.errors import (
+    DeviceLost,
+    EngineError,
+    OutOfMemory,
+    UnsupportedArchitecture,
+    WorkerCrashed,
+)
+from engine.jobs import Step
+from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
+
+log = logging.getLogger(__name__)
+
+LOG_LINES = 200
+STOP_S = 6.0
+"""A worker ends itself within 5 s of a closed stdin; after this it is terminated, then killed."""
+
+
+class Stepped(msgspec.Struct, frozen=True):
+    step: Step
+
+
+class Succeeded(msgspec.Struct, frozen=True):
+    """`result` is the job's `Result`."""
+
+    result: Any
+
+
+class Failed(msgspec.Struct, frozen=True):
+    error: EngineError
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    pass
+
+
+Outcome = Succeeded | Failed | Cancelled
+Listener = Callable[[Stepped | Outcome], None]
+
+
+class Call:
+    """A job given to a worker. It ends with exactly one Succeeded, Failed or Cancelled."""
+
+    def __init__(self, worker: Worker, call_id: int, job: Any, listener: Listener) -> None:
+        self._worker = worker
+        self._id = call_id
+        self._result_type = type(job).Result
+        self._listener = listener
+
+    def cancel(self) -> None:
+        self._worker._send(Cancel(self._id))
+
+    def _hear(self, event: StepEvent | ResultEvent | ErrorEvent | CancelledEvent) -> None:
+        match event:
+            case StepEvent(step=step):
+                self._listener(Stepped(step))
+            case ResultEvent(result=raw):
+                self._listener(Succeeded(msgspec.json.decode(raw, type=self._result_type)))
+            case ErrorEvent(error=report):
+                self._listener(Failed(EngineError.revive(report)))
+            case CancelledEvent():
+                self._listener(Cancelled())
+
+    def _fail(self, error: EngineError) -> None:
+        self._listener(Failed(error))
+
+
+class Worker:
+    """A running child process. Make one with `Worker.start()`, end it with `stop()`."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], on_exit: Callable[[EngineError | None], None] | None
+    ) -> None:
+        self.ready: Ready | None = None
+        self.log_tail: deque[str] = deque(maxlen=LOG_LINES)
+        self._process = process
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._calls: dict[int, Call] = {}
+        self._next_id = 0
+        self._stopping = False
+        self._death: EngineError | None = None
+        self._log_reader = threading.Thread(target=self._read_log, daemon=True)
+        self._log_reader.start()
+        self._reader = threading.Thread(target=self._read_events, daemon=True)
+        self._reader.start()
+
+    @classmethod
+    def start(
+        cls,
+        on_exit: Callable[[EngineError | None], None] | None = None,
+        *,
+        command: list[str] | None = None,
+    ) -> Worker:
+        """Start a worker and return at once; jobs may be given before it is ready.
+
+        `on_exit` is called on the reader thread when the process has ended: with None after
+        `stop()`, else with the reason.
+        """
+        process = subprocess.Popen(
+            command or worker_command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Not the user's folder: llama.cpp would run what it finds there as a backend.
+            cwd=Path(__file__).parent,
+            env={k: v for k, v in os.environ.items() if k != "GGML_BACKEND_PATH"},
+        )
+        return cls(process, on_exit)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def run(self, job: Any, listener: Listener) -> Call:
+        """Give `job` to the worker; `listener` hears its events on a reader thread."""
+        with self._lock:
+            call = Call(self, self._next_id, job, listener)
+            self._next_id += 1
+            death = self._death
+            if death is None:
+                self._calls[call._id] = call
+        if death is not None:
+            call._fail(death)
+        else:
+            self._send(Run(call._id, msgspec.Raw(protocol.encode(job))))
+        return call
+
+    def stop(self, *, wait: bool = True) -> None:
+        """End the process: ask, then terminate, then kill. Open calls fail or are cancelled."""
+        self._stopping = True
+        self._close_stdin()
+        if wait:
+            self._reap()
+        else:
+            threading.Thread(target=self._reap, daemon=True).start()
+
+    def _reap(self) -> None:
+        for give_up in (self._process.terminate, self._process.kill):
+            try:
+                self._process.wait(STOP_S)
+                break
+            except subprocess.TimeoutExpired:
+                give_up()
+        self._process.wait()
+        if threading.current_thread() is not self._reader:
+            self._reader.join(STOP_S)
+
+    def _close_stdin(self) -> None:
+        assert self._process.stdin
+        with self._lock:
+            try:
+                self._process.stdin.close()
+            except OSError as error:  # it died first; the reader thread says so
+                log.debug("closing stdin: %s", error)
+
+    def _send(self, request: protocol.Request) -> None:
+        assert self._process.stdin
+        with self._lock:
+            try:
+                self._process.stdin.write(protocol.encode(request) + b"\n")
+                self._process.stdin.flush()
+            except (OSError, ValueError) as error:  # dead or stopping; the reader thread says so
+                log.debug("request not sent: %s", error)
+
+    def _read_log(self) -> None:
+        assert self._process.stderr
+        with self._process.stderr as lines:
+            for line in lines:
+                text = line.decode("utf-8", "replace").rstrip()
+                self.log_tail.append(text)
+                log.debug("worker %d: %s", self.pid, text)
+
+    def _read_events(self) -> None:
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    self._hear(protocol.decode_event(line))
+                except msgspec.MsgspecError as error:
+                    log.error("worker %d said something unknown: %s", self.pid, error)
+                    self._process.kill()
+        exit_status = self._process.wait()
+        self._log_reader.join(1.0)
+        self._end(exit_status)
+
+    def _hear(self, event: protocol.Event) -> None:
+        if isinstance(event, Ready):
+            self.ready = event
+            return
+        if isinstance(event, StepEvent):
+            call = self._calls.get(event.id)
+        else:
+            with self._lock:
+                call = self._calls.pop(event.id, None)
+        if call:
+            call._hear(event)
+
+    def _end(self, exit_status: int) -> None:
+        reason = explain_death(exit_status, list(self.log_tail))
+        with self._lock:
+            self._death = reason
+            open_calls = list(self._calls.values())
+            self._calls.clear()
+        self._close_stdin()
+        for call in open_calls:
+            if self._stopping:
+                call._listener(Cancelled())
+            else:
+                call._fail(reason)
+        if self._on_exit:
+            self._on_exit(None if self._stopping else reason)
+
+
+def worker_command() -> list[str]:
+    """The absolute command line of a worker, in a checkout and in a frozen app."""
+    if getattr(sys, "frozen", False):
+        return [sys.executable, "worker"]
+    return [sys.executable, "-P", "-m", "engine", "worker"]
+
+
+DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (
+    (
+        ("out of memory", "bad_alloc", "failed to allocate", "unable to allocate", "cudamalloc"),
+        OutOfMemory,
+        "There was not enough memory to go on.",
+        "Use a shorter context or a smaller model, or close other programs.",
+    ),
+    (
+        ("device lost", "devicelost", "cuda error", "ggml_metal: error"),
+        DeviceLost,
+        "The graphics processor stopped answering.",
+        "Load the model again; if it happens again, use the processor instead.",
+    ),
+    (
+        ("unknown model architecture",),
+        UnsupportedArchitecture,
+        "This kind of model is not known to the engine.",
+        "Look for the same model in another version, or update Snug.",
+    ),
+)
+"""Words in a dead worker's log -> what to tell; the first row that matches the latest line wins."""
+
+
+def explain_death(exit_status: int, log_tail: list[str]) -> EngineError:
+    """Turn the end of a worker into an error; `exit_status` is negative for a signal."""
+    details = f"exit status {exit_status}\n" + "\n".join(log_tail)
+    for line in reversed(log_tail[-30:]):
+        for words, kind, message, hint in DEATHS:
+            if any(word in line.lower() for word in words):
+                return kind(message, hint=hint, details=details)
+    if exit_status == -9:
+        return WorkerCrashed(
+            "The engine was killed by the system.",
+            hint="Most often memory ran out: use a smaller model or a shorter context.",
+            details=details,
+        )
+    return WorkerCrashed(
+        "The engine stopped unexpectedly.", hint="Load the model again.", details=details
+    )

@@ -1,0 +1,186 @@
+"""Files that are whole or not there: atomic output, and the disk's refusals as sentences.
+
+Output goes to `name.partial` beside its target, is synced, and takes the name only at the end.
+Knows nothing of what is in a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+
+from engine.errors import AlreadyExists, DiskFull, NotFound, NotWritable, StorageError
+
+# Dirty pages are pushed out as we go: one fsync at the very end of 10 GB would look like a hang.
+SYNC_EVERY_BYTES = 64 << 20
+
+
+class OutputFile:
+    """The open partial file: `write` appends, and keeps count in `n_bytes`."""
+
+    def __init__(self, file: FileIO, path: Path) -> None:
+        self._file = file
+        self._path = path
+        self._n_synced = 0
+        self.n_bytes = 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append `data` (a memoryview must be of bytes).
+
+        Raises DiskFull, NotWritable or StorageError.
+        """
+        rest = memoryview(data)
+        with _as_write_error(self._path):
+            while rest:  # a raw write may take only a part
+                rest = rest[self._file.write(rest) :]
+            self.n_bytes += len(data)
+            if self.n_bytes - self._n_synced >= SYNC_EVERY_BYTES:
+                self.sync()
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._n_synced = self.n_bytes
+
+
+@contextmanager
+def new_file(
+    path: str | os.PathLike[str], *, size_bytes: int, overwrite: bool = False
+) -> Generator[OutputFile, None, None]:
+    """Open `path` for writing `size_bytes`; it appears whole when the block ends well.
+
+    When the block raises (a cancelled job raises GeneratorExit) nothing is left behind and a file
+    of that name stays as it was. Raises AlreadyExists, NotFound, DiskFull, NotWritable.
+    """
+    target = Path(path)
+    check_output(target, size_bytes=size_bytes, overwrite=overwrite)
+    partial = target.with_name(target.name + ".partial")
+    with _as_write_error(target):
+        # Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
+        file = FileIO(partial, "w")
+    try:
+        with file:
+            output = OutputFile(file, target)
+            yield output
+            with _as_write_error(target):
+                output.sync()
+        with _as_write_error(target):
+            partial.replace(target)
+            _sync_folder(target.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def check_output(target: Path, *, size_bytes: int, overwrite: bool) -> None:
+    """Raise what would make writing `size_bytes` to `target` fail, before any work is done."""
+    folder = target.parent
+    if not folder.is_dir():
+        raise NotFound(
+            f"The folder {folder} does not exist.", hint="Create it, or choose another folder."
+        )
+    if target.is_dir():
+        raise AlreadyExists(f"{target} is a folder.", hint="Give the new file another name.")
+    if target.exists() and not overwrite:
+        raise AlreadyExists(
+            f"{target.name} exists already.",
+            hint="Choose another name, or remove the old file first.",
+            details=str(target),
+        )
+    with _as_write_error(target):
+        free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < size_bytes:
+        raise disk_full(target, needed_bytes=size_bytes, free_bytes=free_bytes)
+
+
+def disk_full(target: Path, *, needed_bytes: int, free_bytes: int) -> DiskFull:
+    return DiskFull(
+        f"There is not enough space for {target.name}: it needs {_gigabytes(needed_bytes)}"
+        f" and {_gigabytes(free_bytes)} are free.",
+        hint="Free some space, or choose a folder on another disk.",
+        details=f"{target}: {needed_bytes} bytes needed, {free_bytes} bytes free",
+    )
+
+
+def write_error(error: OSError, path: Path) -> StorageError:
+    """The sentence for an OSError met while writing `path`."""
+    details = f"{path}: {error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(
+            f"The disk became full while {path.name} was written.",
+            hint="Free some space, or choose a folder on another disk. Nothing half-written is"
+            " left behind.",
+            details=details,
+        )
+    if error.errno == errno.EFBIG:
+        return NotWritable(
+            f"The disk's file system cannot hold a file as large as {path.name}.",
+            hint="Choose a folder on another disk.",
+            details=details,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG):
+        return NotWritable(
+            f"{path.name} cannot be written in {path.parent}.",
+            hint="Choose a folder you may write to, such as one in your home.",
+            details=details,
+        )
+    return StorageError(
+        f"The disk reported an error while {path.name} was written.",
+        hint="Check the disk, or choose a folder on another one.",
+        details=details,
+    )
+
+
+def read_error(error: OSError, path: Path) -> StorageError:
+    """The sentence for an OSError met while opening or reading `path`."""
+    details = f"{path}: {error}"
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotFound(
+            f"{path} does not exist.",
+            hint="Check the name, or add the model again.",
+            details=details,
+        )
+    if isinstance(error, IsADirectoryError):
+        return StorageError(
+            f"{path.name} is a folder, not a file.", hint="Choose a file in it.", details=details
+        )
+    if isinstance(error, PermissionError):
+        return StorageError(
+            f"{path.name} may not be read.",
+            hint="Change its permissions, or copy it to a folder of yours.",
+            details=details,
+        )
+    return StorageError(
+        f"{path.name} could not be read.",
+        hint="Check that its disk is connected and healthy.",
+        details=details,
+    )
+
+
+@contextmanager
+def _as_write_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise write_error(e, path) from e
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut; Windows neither needs nor allows it."""
+    if os.name == "nt":
+        return
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _gigabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"

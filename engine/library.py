@@ -1,0 +1,219 @@
+"""Finds the models on this disk: what is in the models folder, and what was added from elsewhere.
+
+It knows where models lie and which files make one up; what is inside a model is `inspect`'s
+business. Nothing is copied, moved or deleted here, and a broken file is an entry with a sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import EngineError
+from engine.inspect import ModelSummary, describe
+
+MAX_DEPTH = 6
+MAX_FOLDERS = 5000
+IN_USE_SECONDS = 60.0  # a partial file written to within the last minute is still being made
+PARTIAL = ".partial"
+CHECKPOINT_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
+SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A model on this disk, or a file that should be one: `problem` says what is wrong with it.
+
+    `files` is everything that makes it up: the GGUF or all its parts, or the checkpoint's folder.
+    `own` is true where these lie in the models folder.
+    """
+
+    path: str
+    summary: ModelSummary | None
+    problem: str
+    own: bool
+    files: tuple[str, ...]
+    hint: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.summary.name if self.summary and self.summary.name else Path(self.path).name
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """A `.partial` file that an interrupted job left in the models folder."""
+
+    path: str
+    size_bytes: int
+
+
+class Library:
+    """The models folder and the paths added to it; safe to scan from any thread.
+
+    A model is looked into once, and again only after its files have changed.
+    """
+
+    def __init__(self, models_folder: str | Path, added: tuple[str, ...] = ()) -> None:
+        self.models_folder = Path(models_folder)
+        self.added = added
+        self._known: dict[tuple[str, ...], tuple[_Fingerprint, Entry]] = {}
+        self._lock = threading.Lock()
+
+    def scan(self) -> tuple[Entry, ...]:
+        """List every model by name, each once however many links lead to it."""
+        entries: dict[str, Entry] = {}
+        for path in self._candidates():
+            real = os.path.realpath(path)
+            if real not in entries:
+                entries[real] = self.look_at(path)
+        return tuple(sorted(entries.values(), key=lambda entry: (entry.name.lower(), entry.path)))
+
+    def look_at(self, path: Path) -> Entry:
+        """Describe one GGUF or checkpoint folder, wherever it lies."""
+        files = model_files(path)
+        fingerprint = _fingerprint(files)
+        with self._lock:
+            known = self._known.get(files)
+        own = self.is_own(path)
+        if known and known[0] == fingerprint and known[1].own == own:
+            return known[1]
+        entry = _examine(path, files, own)
+        with self._lock:
+            self._known[files] = (fingerprint, entry)
+        return entry
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        """List partial files that nobody is writing to any more."""
+        found = []
+        before = time.time() - IN_USE_SECONDS
+        for folder in _folders(self.models_folder):
+            for path in _items(folder):
+                if not path.endswith(PARTIAL) or not os.path.isfile(path):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # finished or discarded meanwhile
+                    stat = os.stat(path)
+                    if stat.st_mtime < before:
+                        found.append(Leftover(path, stat.st_size))
+        return tuple(sorted(found, key=lambda leftover: leftover.path))
+
+    def is_own(self, path: Path) -> bool:
+        """Tell whether `path` lies in the models folder, so that removing it deletes it."""
+        folder = Path(os.path.abspath(self.models_folder))
+        return folder in Path(os.path.abspath(path)).parents
+
+    def _candidates(self) -> Iterator[Path]:
+        yield from find_models(self.models_folder)
+        yield from map(Path, self.added)
+
+
+def find_models(root: Path) -> Iterator[Path]:
+    """Yield the GGUF files (the first part of a split one) and checkpoint folders under `root`."""
+    for folder in _folders(root):
+        if _is_checkpoint(folder):
+            yield folder
+        seen_splits = set()
+        for path in map(Path, _items(folder)):
+            if path.suffix.lower() != ".gguf" or not path.is_file():
+                continue
+            split = SPLIT_NAME.match(path.name)
+            if split is None:
+                yield path
+            elif (split["stem"], split["count"]) not in seen_splits:
+                seen_splits.add((split["stem"], split["count"]))
+                yield path
+
+
+def model_files(path: Path) -> tuple[str, ...]:
+    """List what makes up the model at `path`: every part of a split GGUF that should be there."""
+    split = SPLIT_NAME.match(path.name)
+    if split is None:
+        return (str(path),)
+    count = int(split["count"])
+    names = (f"{split['stem']}-{part:05d}-of-{count:05d}.gguf" for part in range(1, count + 1))
+    return tuple(str(path.with_name(name)) for name in names)
+
+
+_Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+def _fingerprint(files: tuple[str, ...]) -> _Fingerprint:
+    """Path, size and time of change of each file; of the files in it for a checkpoint's folder."""
+    marks = []
+    for file in files:
+        for path in _items(Path(file)) if os.path.isdir(file) else [file]:
+            with contextlib.suppress(OSError):  # a file that is not there leaves no mark
+                stat = os.stat(path)
+                marks.append((path, stat.st_size, stat.st_mtime_ns))
+    return tuple(marks)
+
+
+def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
+    def broken(problem: str, hint: str = "") -> Entry:
+        return Entry(str(path), None, problem, own, files, hint)
+
+    if not path.exists():
+        return broken("It is not there any more.", "Connect its drive, or remove it from the list.")
+    missing = [file for file in files if not os.path.exists(file)]
+    if missing:
+        names = ", ".join(Path(file).name for file in missing[:3])
+        return broken(
+            f"{len(missing)} of its {len(files)} parts are missing: {names}.",
+            "Put all the parts into one folder.",
+        )
+    try:
+        parts = [describe(Path(file)) for file in files]
+    except EngineError as error:
+        return broken(error.message, error.hint)
+    except OSError as error:
+        return broken(f"It cannot be read: {error.strerror or error}.", "Check its permissions.")
+    return Entry(str(path), _joined(parts), "", own, files)
+
+
+def _joined(parts: list[ModelSummary]) -> ModelSummary:
+    """Make one summary of a split GGUF: the first part has the metadata, all have tensors."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    n_params = sum(part.n_params for part in parts)
+    bits = sum(part.bits_per_weight * part.n_params for part in parts) / max(1, n_params)
+    size_bytes = sum(part.size_bytes for part in parts)
+    return msgspec.structs.replace(
+        first, n_params=n_params, bits_per_weight=bits, size_bytes=size_bytes
+    )
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Tell whether `folder` holds weights beside a config.json, pickled ones too: those get a reason."""
+    if not (folder / "config.json").is_file():
+        return False
+    return any(path.lower().endswith(CHECKPOINT_WEIGHTS) for path in _items(folder))
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Walk `root` breadth first, not into hidden folders, following each link only once."""
+    queue, seen = [(root, 0)], {os.path.realpath(root)}
+    while queue and len(seen) <= MAX_FOLDERS:
+        folder, depth = queue.pop(0)
+        yield folder
+        if depth == MAX_DEPTH:
+            continue
+        for path in _items(folder):
+            real = os.path.realpath(path)
+            hidden = os.path.basename(path).startswith(".")
+            if not hidden and os.path.isdir(path) and real not in seen:
+                seen.add(real)
+                queue.append((Path(path), depth + 1))
+
+
+def _items(folder: Path) -> list[str]:
+    """List the paths in a folder in order of name; one that cannot be read looks empty."""
+    try:
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    except OSError:
+        return []

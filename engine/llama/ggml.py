@@ -1,0 +1,150 @@
+"""ggml's own arithmetic on rows of numbers, and its list of devices.
+
+Every function may be called from several threads at once: ctypes lets go of the GIL during the call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING, Literal
+
+from engine.errors import UnsupportedTensor
+from engine.ggml_types import GgmlType
+from engine.hardware import Device
+from engine.llama.library import library
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_KINDS: dict[int, Literal["cpu", "gpu", "igpu", "accelerator"]] = {
+    0: "cpu",
+    1: "gpu",
+    2: "igpu",
+    3: "accelerator",
+}
+
+
+class _TypeTraits(ctypes.Structure):
+    """`struct ggml_type_traits` of ggml.h."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)),
+        ("from_float_ref", ctypes.c_void_p),
+    )
+
+
+def quantize_rows(
+    type: GgmlType, rows: NDArray[np.float32], imatrix: NDArray[np.float32] | None = None
+) -> NDArray[np.uint8]:
+    """Quantize rows to `type`: float32 [n_rows, n_cols] -> bytes [n_rows, row_bytes].
+
+    `imatrix` holds the importance of each column, float32 [n_cols]. The bytes are those of
+    llama-quantize. Raises UnsupportedTensor for numbers that `type` cannot hold (NaN, infinity).
+    """
+    import numpy as np
+
+    n_rows, n_cols = rows.shape
+    if n_cols % type.block_size:
+        raise UnsupportedTensor(
+            f"Rows of {n_cols} numbers cannot be stored as {type.name}, "
+            f"which needs a multiple of {type.block_size}."
+        )
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    # ggml checks the scales it wrote, and a NaN does not always reach them.
+    if rows.size and not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+        raise _not_finite(type)
+    if imatrix is not None:
+        imatrix = np.ascontiguousarray(imatrix, dtype=np.float32)
+        if imatrix.shape != (n_cols,):
+            raise ValueError(f"importance matrix of shape {imatrix.shape} for {n_cols} columns")
+    out = np.empty((n_rows, type.row_bytes(n_cols)), dtype=np.uint8)
+    if type is GgmlType.F32:
+        out[:] = rows.view(np.uint8)
+    else:
+        quantize_chunk = library().function(
+            "ggml_quantize_chunk",
+            ctypes.c_size_t,
+            ctypes.c_int,
+            ctypes.c_void_p,
+            ctypes.c_void_p,
+            ctypes.c_int64,
+            ctypes.c_int64,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+        )
+        importance = None if imatrix is None else imatrix.ctypes.data
+        size = quantize_chunk(
+            int(type), rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, importance
+        )
+        if size != out.nbytes:
+            raise UnsupportedTensor(f"ggml cannot write {type.name}.")
+    if not is_valid(type, out):
+        raise _not_finite(type)
+    return out
+
+
+def dequantize_rows(type: GgmlType, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn stored rows back into numbers: bytes [n_rows, row_bytes] -> float32 [n_rows, n_cols]."""
+    import numpy as np
+
+    data = np.ascontiguousarray(data)
+    n_rows, row_bytes = data.shape
+    n_cols = row_bytes // type.block_bytes * type.block_size
+    if type is GgmlType.F32:
+        return data.view(np.float32)
+    out = np.empty((n_rows, n_cols), dtype=np.float32)
+    get_type_traits = library().function(
+        "ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int
+    )
+    to_float = get_type_traits(int(type)).contents.to_float
+    if not to_float:
+        raise UnsupportedTensor(f"ggml cannot read {type.name}.")
+    to_float(data.ctypes.data, out.ctypes.data, n_rows * n_cols)
+    return out
+
+
+def is_valid(type: GgmlType, data: NDArray[np.uint8]) -> bool:
+    """Whether ggml finds only finite scales and whole blocks in contiguous stored rows."""
+    validate = library().function(
+        "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
+    )
+    return bool(validate(int(type), data.ctypes.data, data.nbytes))
+
+
+def _not_finite(type: GgmlType) -> UnsupportedTensor:
+    return UnsupportedTensor(
+        f"A tensor holds numbers that {type.name} cannot store (infinite, or not a number).",
+        hint="The file is damaged or was not converted well: get it again.",
+    )
+
+
+def devices() -> tuple[Device, ...]:
+    """Return what ggml can compute on, with the memory that is free on each right now."""
+    function, pointer = library().function, ctypes.c_void_p
+    count = function("ggml_backend_dev_count", ctypes.c_size_t)
+    get = function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
+    name = function("ggml_backend_dev_name", ctypes.c_char_p, pointer)
+    description = function("ggml_backend_dev_description", ctypes.c_char_p, pointer)
+    kind = function("ggml_backend_dev_type", ctypes.c_int, pointer)
+    size_pointer = ctypes.POINTER(ctypes.c_size_t)
+    memory = function("ggml_backend_dev_memory", None, pointer, size_pointer, size_pointer)
+    found = []
+    for device in map(get, range(count())):
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        memory(device, ctypes.byref(free), ctypes.byref(total))
+        found.append(
+            Device(
+                name=name(device).decode("utf-8", "replace"),
+                description=description(device).decode("utf-8", "replace"),
+                kind=_KINDS.get(kind(device), "accelerator"),
+                memory_total_bytes=total.value,
+                memory_free_bytes=free.value,
+            )
+        )
+    return tuple(found)

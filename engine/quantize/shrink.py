@@ -1,0 +1,99 @@
+"""The job that makes a model smaller: any source, one recipe, one file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import msgspec
+
+from engine.errors import AlreadyExists, OutOfMemory
+from engine.jobs import Job, Progress
+
+if TYPE_CHECKING:
+    from engine.source import ModelSource
+
+
+class Shrunk(msgspec.Struct, frozen=True):
+    """A model before and after; `source_bytes` is its size as a GGUF file of the source's types."""
+
+    path: str
+    recipe: str
+    source_bytes: int
+    size_bytes: int
+    bits_per_weight: float
+    seconds: float
+
+
+class Shrink(Job, frozen=True):
+    """Quantize a checkpoint folder or a 16- or 32-bit GGUF file to the GGUF file `out`.
+
+    `recipe` None takes the one that `engine.fit.recommend` gives for this computer, `n_threads` 0
+    uses all cores. A checkpoint is read as it is: no 16-bit file in between. Raises
+    UnsupportedTensor for a source that is quantized already, OutOfMemory when no recipe fits,
+    CorruptFile for data that are no numbers, and what reading the source and writing a file raise.
+    """
+
+    Result: ClassVar = Shrunk
+
+    source: str
+    out: str
+    recipe: str | None = None
+    n_threads: int = 0
+    overwrite: bool = False
+
+    def run(self) -> Generator[Progress, None, Shrunk]:
+        from engine.gguf import gguf_size_bytes
+        from engine.quantize.recipe import find_recipe
+        from engine.quantize.write import plan, write
+        from engine.source import open_source
+
+        started = time.monotonic()
+        yield Progress("Reading the model", 0, None, "bytes")
+        _refuse_to_replace(Path(self.source), Path(self.out))
+        source = open_source(self.source)
+        try:
+            recipe = find_recipe(self.recipe or _recommended(source))
+            to_do = plan(source, recipe)
+            total_bytes = to_do.source_bytes
+            written = write(source, to_do, self.out, self.n_threads, overwrite=self.overwrite)
+            try:
+                for done_bytes in written:
+                    yield Progress("Shrinking", done_bytes, total_bytes, "bytes")
+            finally:
+                written.close()  # at once when cancelled: the file is gone before the job is
+            return Shrunk(
+                path=self.out,
+                recipe=recipe.name,
+                source_bytes=gguf_size_bytes(source.metadata, source.tensors),
+                size_bytes=to_do.size_bytes,
+                bits_per_weight=to_do.bits_per_weight,
+                seconds=time.monotonic() - started,
+            )
+        finally:
+            source.close()
+
+
+def _recommended(source: ModelSource) -> str:
+    from engine.fit import recommend
+    from engine.hardware import detect
+    from engine.llama.ggml import devices
+
+    recommendation = recommend(source, detect(devices()))
+    if recommendation.recipe is None:
+        raise OutOfMemory(
+            recommendation.reason,
+            hint="Choose a smaller model, close other programs, or name the type you want.",
+        )
+    return recommendation.recipe
+
+
+def _refuse_to_replace(source: Path, out: Path) -> None:
+    if source.exists() and out.exists() and source.samefile(out):
+        raise AlreadyExists(
+            "The result cannot replace the model it is made from.",
+            hint="Give the new file another name.",
+            details=str(out),
+        )

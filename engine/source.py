@@ -1,0 +1,67 @@
+"""A model as something to read tensors from: a GGUF file, or a checkpoint seen as one.
+
+Whoever quantizes, converts or judges a model asks a `ModelSource` and never what it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.errors import FormatError
+from engine.gguf import GgufFile
+from engine.gguf_values import TensorInfo, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class ModelSource(Protocol):
+    """Metadata and tensors under their GGUF names, rows read on demand."""
+
+    @property
+    def metadata(self) -> Mapping[str, Value]: ...
+
+    @property
+    def tensors(self) -> Sequence[TensorInfo]: ...
+
+    def rows(self, tensor: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows `start` to `stop` (over all outer dimensions), float32 [stop - start, n_cols].
+
+        May be a read-only view. Raises UnsupportedTensor for a quantized tensor.
+        """
+        ...
+
+    def raw(self, tensor: TensorInfo, start: int, stop: int) -> memoryview:
+        """The same rows as stored in `tensor.type`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(path: str | PathLike[str]) -> ModelSource:
+    """Open a .gguf file, or a checkpoint folder as the GGUF it would be converted to.
+
+    Nothing is written. A checkpoint's tensors keep their stored float type (norms become F32).
+    Raises NotFound and FormatErrors of the format in question.
+    """
+    path = Path(fspath(path))
+    if path.is_dir():
+        from engine.convert.view import CheckpointView
+
+        return CheckpointView.open(path)
+    if path.suffix.lower() in PICKLES or path.suffix.lower() == ".safetensors":
+        from engine.checkpoint import refuse_lone_file
+
+        refuse_lone_file(path)
+    model = GgufFile.open(path)
+    n_files = model.get("split.count", 1)
+    if n_files > 1:
+        raise FormatError(
+            f"{path.name} is one of {n_files} files of a split model.",
+            hint="Use the checkpoint, or join the files with llama.cpp's llama-gguf-split first.",
+        )
+    return model

@@ -1,0 +1,146 @@
+"""The child process in which everything heavy and everything fragile happens.
+
+The main thread reads requests, one other thread runs the jobs in turn, so a cancel is heard at
+once. A closed stdin means stop: the window is gone. Nothing but events is written to stdout.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import Generator
+from typing import Any, BinaryIO
+
+import msgspec
+
+from engine import protocol
+from engine.convert.job import Convert
+from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
+from engine.inference import Bench, Generate, Load
+from engine.jobs import Step
+from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
+from engine.quantize.quality import Quality
+from engine.quantize.recommend import Recommend
+from engine.quantize.shrink import Shrink
+
+log = logging.getLogger(__name__)
+
+AnyJob = Convert | Shrink | Quality | Recommend | Load | Generate | Bench
+
+GRACE_S = 5.0
+"""How long a job may take to notice that it was cancelled before the process ends itself."""
+
+
+class Worker:
+    """Runs one job at a time and keeps the model that a `Load` job has loaded."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._requests: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+        self._running = -1
+        self._session: Any = None
+        self._decode_job = msgspec.json.Decoder(AnyJob).decode
+
+    def serve(self, requests: BinaryIO) -> None:
+        """Obey `requests` until they end."""
+        jobs = threading.Thread(target=self._run_jobs, name="jobs", daemon=True)
+        jobs.start()
+        for line in requests:
+            request = protocol.decode_request(line)
+            if isinstance(request, Cancel):
+                self._cancel(request.id)
+            else:
+                self._requests.put(request)
+        self._cancel(self._running)
+        self._requests.put(None)
+        jobs.join(GRACE_S)
+
+    def send(self, event: protocol.Event) -> None:
+        self._out.write(protocol.encode(event) + b"\n")
+
+    def _cancel(self, job_id: int) -> None:
+        self._cancelled.add(job_id)
+        if job_id == self._running and self._session is not None:
+            self._session.interrupt()
+
+    def _run_jobs(self) -> None:
+        while (request := self._requests.get()) is not None:
+            self._running = request.id
+            self.send(self._run(request))
+            self._running = -1
+            self._cancelled.discard(request.id)
+        if self._session is not None:
+            self._session.close()
+
+    def _run(self, request: Run) -> ResultEvent | ErrorEvent | CancelledEvent:
+        try:
+            job = self._decode_job(request.job)
+            steps = self._start(job)
+            try:
+                while request.id not in self._cancelled:
+                    self.send(StepEvent(request.id, next(steps)))
+                return CancelledEvent(request.id)
+            except StopIteration as stop:
+                return ResultEvent(request.id, self._keep(job, stop.value))
+            finally:
+                steps.close()
+        except EngineError as error:
+            return ErrorEvent(request.id, error.report())
+        except MemoryError as error:
+            out_of_memory = OutOfMemory(
+                "There was not enough memory to finish.",
+                hint="Close other programs or choose a smaller model.",
+                details=str(error),
+            )
+            return ErrorEvent(request.id, out_of_memory.report())
+        except Exception as error:  # a bug of ours: told as such, and the worker lives on
+            log.exception("job failed")
+            message = f"Snug made a mistake: {type(error).__name__}: {error}"
+            return ErrorEvent(request.id, ErrorReport("Bug", message, "", traceback.format_exc()))
+
+    def _start(self, job: AnyJob) -> Generator[Step, None, Any]:
+        if isinstance(job, Generate):
+            if self._session is None:
+                raise InferenceError("No model is loaded.", hint="Choose a model first.")
+            return job.run(self._session)
+        if isinstance(job, Load) and self._session is not None:
+            self._session.close()
+            self._session = None
+        return job.run()
+
+    def _keep(self, job: AnyJob, result: Any) -> msgspec.Raw:
+        if isinstance(job, Load):
+            self._session = result
+            result = result.info
+        return msgspec.Raw(protocol.encode(result))
+
+
+def main() -> int:
+    """Serve stdin until it closes; what other code prints goes to the log on stderr."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    _be_the_first_to_go()
+    from engine.llama.ggml import devices
+    from engine.llama.library import build_info
+
+    worker = Worker(out)
+    worker.send(Ready(protocol.VERSION, os.getpid(), build_info(), devices()))
+    worker.serve(sys.stdin.buffer)
+    logging.shutdown()
+    # Not `return`: a job that does not hear its cancel must not keep the process, and its memory.
+    os._exit(0)
+
+
+def _be_the_first_to_go() -> None:
+    """Offer this process, not the window, to Linux's out-of-memory killer."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError as error:
+        log.debug("oom_score_adj not set: %s", error)

@@ -1,0 +1,82 @@
+// Bindings of the native kernels: shapes are checked here, the work is done elsewhere.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "abort_flag.hpp"
+#include "kl_divergence.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+template <typename T>
+using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <typename T>
+using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+template <typename T, typename... Annotations>
+std::span<T> span_of(const nb::ndarray<T, Annotations...> &array) {
+    return {array.data(), array.size()};
+}
+
+void compare_logits(const Matrix<const float> &reference, const Matrix<const float> &test,
+                    const Vector<const std::int32_t> &targets, const Vector<double> &kld,
+                    const Vector<double> &nll_reference, const Vector<double> &nll_test,
+                    const Vector<bool> &same_top, unsigned n_threads) {
+    const std::size_t n_rows = reference.shape(0);
+    const std::size_t n_vocab = reference.shape(1);
+    if (test.shape(0) != n_rows || test.shape(1) != n_vocab)
+        throw nb::value_error("reference and test must have the same shape");
+    for (const std::size_t length : {targets.size(), kld.size(), nll_reference.size(),
+                                     nll_test.size(), same_top.size()})
+        if (length != n_rows)
+            throw nb::value_error("targets and outputs must have one element for each row");
+    const auto is_in_row = [n_vocab](std::int32_t target) {
+        return target >= 0 && static_cast<std::size_t>(target) < n_vocab;
+    };
+    if (!std::ranges::all_of(span_of(targets), is_in_row))
+        throw nb::value_error("every target must lie in [0, n_vocab)");
+
+    const snug::Comparison rows{
+        .n_vocab = n_vocab,
+        .reference = span_of(reference),
+        .test = span_of(test),
+        .targets = span_of(targets),
+        .kld = span_of(kld),
+        .nll_reference = span_of(nll_reference),
+        .nll_test = span_of(nll_test),
+        .same_top = span_of(same_top),
+    };
+    const nb::gil_scoped_release unlocked;
+    snug::compare_rows(rows, n_threads);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    m.doc() = "Snug's native kernels. Documented in engine/_native.pyi.";
+
+    // Without noconvert() nanobind copies an array of another type or layout, and what is written
+    // to the copy is lost.
+    m.def("compare_logits", &compare_logits, "reference"_a.noconvert(), "test"_a.noconvert(),
+          "targets"_a.noconvert(), "kld"_a.noconvert(), "nll_reference"_a.noconvert(),
+          "nll_test"_a.noconvert(), "same_top"_a.noconvert(), "n_threads"_a = 0);
+
+    nb::class_<snug::AbortFlag>(m, "AbortFlag")
+        .def(nb::init<>())
+        .def("set", &snug::AbortFlag::set)
+        .def("clear", &snug::AbortFlag::clear)
+        .def_prop_ro("is_set", &snug::AbortFlag::is_set)
+        .def_prop_ro("callback_address",
+                     [](const snug::AbortFlag &) {
+                         return reinterpret_cast<std::uintptr_t>(&snug::snug_abort_requested);
+                     })
+        .def_prop_ro("data_address", [](snug::AbortFlag &flag) {
+            return reinterpret_cast<std::uintptr_t>(&flag);
+        });
+}

@@ -1,0 +1,123 @@
+"""Snug's main job by the command line, as a person or a script would call it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def engine(*args: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engine", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=300)
+
+
+def answer_of(*args: object, stdin: str = "") -> Any:
+    done = engine(*args, "--json", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    full = tmp_path / "full.gguf"
+    converted = answer_of("convert", tiny_checkpoint, full, "--type", "bf16")
+    assert converted["size_bytes"] == full.stat().st_size
+
+    from_folder, from_file = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    shrunk = answer_of("shrink", tiny_checkpoint, "-o", from_folder, "--type", "Q4_K_M")
+    answer_of("shrink", full, "-o", from_file, "--type", "Q4_K_M")
+    assert shrunk["size_bytes"] == from_folder.stat().st_size < full.stat().st_size / 2
+    assert from_folder.read_bytes() == from_file.read_bytes()
+
+    summary = answer_of("inspect", from_folder)
+    assert (summary["architecture"], summary["type"]) == ("llama", "Q4_K_M")
+
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
+    report = answer_of("quality", from_folder, "--reference", full, "--text", text, "-c", 64)
+    assert 0 < report["kld_mean"] < 0.5
+    assert 0.5 < report["same_top_fraction"] <= 1
+    same = answer_of("quality", full, "--reference", full, "--text", text, "-c", 64)
+    assert same["kld_mean"] == pytest.approx(0, abs=1e-6)
+
+    talk = ("chat", from_folder, "-p", "Hello", "-n", 12, "--seed", 7)
+    first, again = answer_of(*talk), answer_of(*talk)
+    assert first["text"] == again["text"]
+    assert 0 < first["generation_tokens"] <= 12
+    assert first["finish_reason"] in ("stop", "length")
+    assert answer_of("chat", from_folder, "-n", 3, stdin="From a pipe")["generation_tokens"] <= 3
+
+
+def test_the_width_is_chosen_for_this_computer(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    assert answer_of("shrink", tiny_checkpoint, "-o", out)["recipe"] == "Q8_0"
+
+
+def test_speed_is_told_in_tokens_per_second(tiny_gguf: Path) -> None:
+    result = answer_of("bench", tiny_gguf, "-p", 32, "-n", 8, "-r", 1)
+    assert result["pp_tokens_per_second"] > 0 and result["tg_tokens_per_second"] > 0
+
+
+def test_this_computer_is_described() -> None:
+    computer = answer_of("devices")
+    assert computer["memory_total_bytes"] > computer["memory_available_bytes"] > 0
+    assert computer["cpu"]["physical_cores"] >= 1
+
+
+def test_people_get_words_and_figures(tiny_gguf: Path) -> None:
+    assert "cores" in engine("devices").stdout
+    assert "llama" in engine("inspect", tiny_gguf).stdout
+    talk = engine("chat", tiny_gguf, "-p", "Hello", "-n", 4, "--temp", 0)
+    assert talk.stdout.strip() and "tokens/s" in talk.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("dance",), ("chat",), ("bench", "x.gguf", "-p", "-3"), ("convert", "a", "b", "--type", "q4")],
+)
+def test_wrong_usage_is_2(args: tuple[str, ...]) -> None:
+    done = engine(*args)
+    assert done.returncode == 2 and "usage:" in done.stderr
+
+
+def refused(*args: object) -> str:
+    """The one sentence with which the engine declines."""
+    done = engine(*args)
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if line.startswith("snug-engine: ")]
+    assert len(told) == 1, done.stderr
+    return told[0]
+
+
+def test_what_cannot_be_done_is_a_sentence(
+    tiny_gguf: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    no_model = tmp_path / "letter.gguf"
+    no_model.write_text("Dear friend, this is no model.")
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_gguf.read_bytes()[:-5000])
+    pickle = tmp_path / "pickle"
+    pickle.mkdir()
+    (pickle / "config.json").write_text((tiny_checkpoint / "config.json").read_text())
+    (pickle / "pytorch_model.bin").write_bytes(b"PK\x03\x04" + bytes(100))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "there.gguf").write_bytes(b"mine")
+
+    assert "GGUF" in refused("inspect", no_model)
+    assert "incomplete" in refused("chat", cut, "-p", "x")
+    assert "config.json" in refused("inspect", tmp_path / "empty")
+    assert "run" in refused("convert", pickle, tmp_path / "o.gguf")
+    refused("inspect", tmp_path / "nothing")
+    refused("shrink", tiny_gguf, "-o", tmp_path / "there.gguf", "--type", "Q8_0")
+    assert (tmp_path / "there.gguf").read_bytes() == b"mine"
+    refused("shrink", tiny_gguf, "--type", "Q9_X", "-o", tmp_path / "q9.gguf")
+    long = "word " * 5000
+    assert "context" in refused("chat", tiny_gguf, "-p", long, "-c", 256)
+    assert sorted(p.suffix for p in tmp_path.iterdir() if "partial" in p.name) == []

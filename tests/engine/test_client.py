@@ -1,0 +1,106 @@
+"""The handle on the worker, against real processes: a good one, and some that go wrong."""
+
+from __future__ import annotations
+
+import queue
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine import client
+from engine.client import Cancelled, Failed, Stepped, Succeeded, Worker, explain_death
+from engine.errors import DeviceLost, NotFound, OutOfMemory, UnsupportedArchitecture, WorkerCrashed
+from engine.inference import Load, LoadSettings
+from engine.jobs import Piece
+
+FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
+
+
+def fake(mode: str) -> Worker:
+    return Worker.start(command=[sys.executable, str(FAKE), mode])
+
+
+def load(path: str = "/nowhere.gguf") -> Load:
+    return Load(path, LoadSettings())
+
+
+def last(events: queue.Queue[Any]) -> Any:
+    """The outcome of a call, waiting for it."""
+    while isinstance(event := events.get(timeout=30), Stepped):
+        pass
+    return event
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"),
+    [("abort", WorkerCrashed), ("kill", WorkerCrashed), ("out-of-memory", OutOfMemory),
+     ("garbage", WorkerCrashed)],
+)  # fmt: skip
+def test_a_death_ends_every_open_call_with_its_reason(mode: str, error: type[Exception]) -> None:
+    worker = fake(mode)
+    first: queue.Queue[Any] = queue.Queue()
+    second: queue.Queue[Any] = queue.Queue()
+    worker.run(load(), first.put)
+    worker.run(load(), second.put)
+    assert first.get(timeout=30) == Stepped(Piece("a", 1))
+    for events in (first, second):
+        outcome = last(events)
+        assert isinstance(outcome, Failed)
+        assert type(outcome.error) is error
+        assert outcome.error.message and outcome.error.hint and outcome.error.details
+    late: queue.Queue[Any] = queue.Queue()
+    worker.run(load(), late.put)
+    assert isinstance(late.get(timeout=1), Failed)
+    worker.stop()
+
+
+def test_a_worker_that_does_not_listen_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "STOP_S", 0.5)
+    worker = fake("deaf")
+    events: queue.Queue[Any] = queue.Queue()
+    worker.run(load(), events.put)
+    worker.stop()
+    assert isinstance(last(events), Cancelled)
+
+
+def test_errors_of_the_engine_keep_their_class() -> None:
+    worker = Worker.start()
+    events: queue.Queue[Any] = queue.Queue()
+    worker.run(load("/no/such/model.gguf"), events.put)
+    outcome = last(events)
+    assert isinstance(outcome, Failed) and isinstance(outcome.error, NotFound)
+    assert worker.ready and worker.ready.pid == worker.pid
+    assert any(device.kind == "cpu" for device in worker.ready.devices)
+    worker.stop()
+
+
+def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> None:
+    worker = Worker.start()
+    first: queue.Queue[Any] = queue.Queue()
+    second: queue.Queue[Any] = queue.Queue()
+    worker.run(load(str(tiny_gguf)), first.put)
+    waiting = worker.run(load(str(tiny_gguf)), second.put)
+    waiting.cancel()
+    outcome = last(first)
+    assert isinstance(outcome, Succeeded) and outcome.result.path == str(tiny_gguf)
+    assert isinstance(last(second), Cancelled)
+    worker.stop()
+
+
+@pytest.mark.parametrize(
+    ("status", "line", "error"),
+    [
+        (-6, "ggml_cuda: CUDA error: an illegal memory access", DeviceLost),
+        (-6, "terminate called after throwing 'std::bad_alloc'", OutOfMemory),
+        (1, "error loading model: unknown model architecture: 'x'", UnsupportedArchitecture),
+        (-11, "nothing of note", WorkerCrashed),
+    ],
+)
+def test_a_death_is_explained_from_its_log(
+    status: int, line: str, error: type[Exception]
+) -> None:
+    explained = explain_death(status, ["earlier", line, "(core dumped)"])
+    assert type(explained) is error
+    assert line in explained.details

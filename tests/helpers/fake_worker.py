@@ -1,0 +1,42 @@
+"""A worker of the wrong sort, for tests of the client: `python fake_worker.py MODE`.
+
+It speaks the real protocol up to the point where MODE says it goes wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+
+def say(event: dict[str, object]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def main(mode: str) -> None:
+    say({"type": "ready", "protocol": 1, "pid": os.getpid(), "build": "fake", "devices": []})
+    for line in sys.stdin:
+        request = json.loads(line)
+        step = {"type": "piece", "text": "a", "n_tokens": 1}
+        say({"type": "step", "id": request["id"], "step": step})
+        if mode == "garbage":
+            print("Segmentation fault in your dreams", flush=True)
+            time.sleep(60)
+        elif mode == "abort":
+            os.abort()
+        elif mode == "kill":
+            os.kill(os.getpid(), 9)
+        elif mode == "out-of-memory":
+            print("ggml_backend_cpu: failed to allocate buffer of size 99", file=sys.stderr)
+            os.abort()
+        elif mode == "deaf":
+            break
+    if mode == "deaf":
+        while True:
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
