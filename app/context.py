@@ -6,6 +6,7 @@ Knows no page. The library and the store are made when first asked for.
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
@@ -51,31 +52,34 @@ class AppContext(QObject):
     """One a window; `shutdown` ends every process and closes the database."""
 
     def __init__(
-        self, where: Folders | None = None, tasks: Tasks | None = None, parent: QObject | None = None
+        self,
+        where: Folders | None = None,
+        tasks: Tasks | None = None,
+        parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self.folders = where or folders()
         self.settings = SettingsStore(SettingsFile(self.folders.config / "settings.json"), self)
         self.tasks = tasks or Tasks(self)
-        self._library: Library | None = None
-        self._library_key: tuple[str, tuple[str, ...]] | None = None
+
+    @cached_property
+    def _library(self) -> Library:
+        from engine.library import Library
+
+        return Library(Path(self.settings.value.models_folder))
 
     @property
     def library(self) -> Library:
         """The models of this disk, for the settings as they are now."""
-        from engine.library import Library
-
         value = self.settings.value
-        key = (value.models_folder, value.added_models)
-        if self._library is None or key != self._library_key:
-            self._library, self._library_key = Library(*key), key
+        self._library.models_folder = Path(value.models_folder)
+        self._library.added = value.added_models
         return self._library
 
     @cached_property
     def store(self) -> Store:
         from app.store import Store
 
-        self.folders.data.mkdir(parents=True, exist_ok=True)
         return Store(self.folders.data / "conversations.db")
 
     def shutdown(self) -> None:

@@ -13,9 +13,12 @@ from app import theme
 _DISABLED_OPACITY = 0.45
 
 
-def icon(name: str, colour: str = "text") -> QIcon:
-    """The icon `name` (a file name without .svg) in a token ("second") or "#RRGGBB"."""
-    return QIcon(_SvgEngine(name, colour))
+def icon(name: str, colour: str = "text", checked_colour: str = "") -> QIcon:
+    """The icon `name` (a file name without .svg) in a token ("second") or "#RRGGBB".
+
+    `checked_colour` is for buttons that are on.
+    """
+    return QIcon(_SvgEngine(name, colour, checked_colour or colour))
 
 
 def pixmap(name: str, size_px: int, colour: str = "text", ratio: float = 1.0) -> QPixmap:
@@ -46,29 +49,31 @@ def _draw(painter: QPainter, name: str, ink: str, rect: QRectF) -> None:
 
 
 class _SvgEngine(QIconEngine):
-    def __init__(self, name: str, colour: str) -> None:
+    def __init__(self, name: str, colour: str, checked_colour: str) -> None:
         super().__init__()
         self._name = name
         self._colour = colour
+        self._checked_colour = checked_colour
 
-    def paint(
-        self, painter: QPainter, rect: QRect, mode: QIcon.Mode, state: QIcon.State
-    ) -> None:
-        device = painter.device()
-        ratio = device.devicePixelRatio() if device is not None else 1.0
+    def _drawn(self, side: int, ratio: float, state: QIcon.State) -> QPixmap:
+        colour = self._checked_colour if state == QIcon.State.On else self._colour
+        return pixmap(self._name, side, colour, ratio)
+
+    def paint(self, painter: QPainter, rect: QRect, mode: QIcon.Mode, state: QIcon.State) -> None:
+        ratio = painter.device().devicePixelRatio()
         side = min(rect.width(), rect.height())
         left = rect.x() + (rect.width() - side) // 2
         top = rect.y() + (rect.height() - side) // 2
         if mode == QIcon.Mode.Disabled:
             painter.setOpacity(painter.opacity() * _DISABLED_OPACITY)
-        painter.drawPixmap(QPoint(left, top), pixmap(self._name, side, self._colour, ratio))
+        painter.drawPixmap(QPoint(left, top), self._drawn(side, ratio, state))
 
     def scaledPixmap(
         self, size: QSize, mode: QIcon.Mode, state: QIcon.State, scale: float
     ) -> QPixmap:
         """`size` is in device-independent pixels (Qt 6.8 and later)."""
         side = min(size.width(), size.height())
-        drawn = pixmap(self._name, side, self._colour, scale)
+        drawn = self._drawn(side, scale, state)
         if mode != QIcon.Mode.Disabled:
             return drawn
         faded = QPixmap(drawn.size())
@@ -84,7 +89,7 @@ class _SvgEngine(QIconEngine):
         return self.scaledPixmap(size, mode, state, 1.0)
 
     def clone(self) -> QIconEngine:
-        return _SvgEngine(self._name, self._colour)
+        return _SvgEngine(self._name, self._colour, self._checked_colour)
 
     def key(self) -> str:
         return "snug"

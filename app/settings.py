@@ -21,7 +21,7 @@ def _default_models_folder() -> str:
     return str(folders().models)
 
 
-class Settings(msgspec.Struct, frozen=True, omit_defaults=True):
+class Settings(msgspec.Struct, frozen=True):
     """Everything a user can choose. A field at its default is not written to the file."""
 
     theme: Literal["system", "light", "dark"] = "system"
@@ -68,7 +68,7 @@ class SettingsFile:
         log.warning("settings put aside to %s: %s", aside, error)
         self.problem = f"The settings could not be read. The old file is now {aside.name}."
         try:
-            os.replace(self.path, aside)
+            self.path.replace(aside)
         except OSError as moving:
             log.warning("settings not put aside: %s", moving)
             self.problem = "The settings could not be read, so the standard ones are used."
@@ -81,7 +81,12 @@ class SettingsFile:
 
     def _save(self) -> None:
         """A failure is logged and told in `problem`: a choice of theme is no reason to stop."""
-        known = msgspec.to_builtins(self.value)
+        standard = msgspec.to_builtins(Settings())
+        known = {
+            name: value
+            for name, value in msgspec.to_builtins(self.value).items()
+            if value != standard[name]
+        }
         data = msgspec.json.format(msgspec.json.encode(self._unknown | known), indent=2)
         partial = self.path.with_name(self.path.name + ".partial")
         try:
@@ -90,7 +95,7 @@ class SettingsFile:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(partial, self.path)
+            partial.replace(self.path)
         except OSError as error:
             log.warning("settings not written: %s", error)
             self.problem = f"The settings could not be saved: {error.strerror}."

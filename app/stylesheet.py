@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from app.theme import Theme
 
+ACCENT_STATES = (0.12, 0.22)
+"""How much text colour a hovered and a pressed primary button takes up."""
+
 # Focus never moves a thing: every control has a 1 px border that only changes its colour, and a
 # focused one swaps 1 px of padding for a second pixel of ring.
-_SHEET = Template("""
+SHEET = Template("""
 * { font-family: "Inter"; }
 QMainWindow, QDialog, QWidget[role="page"] { background: $window; }
 QWidget { color: $text; }
@@ -39,11 +42,12 @@ QLabel[tone="neutral"] { color: $second; background: $raised; }
 QFrame[role="card"] { background: $surface; border: 1px solid $line; border-radius: 12px; }
 QFrame[role="card-raised"] { background: $raised; border: 1px solid $raised; border-radius: 12px; }
 QFrame[role="card-bad"] { background: $bad_tint; border: 1px solid $bad_line; border-radius: 12px; }
-QFrame[role="card-selected"] { background: $surface; border: 2px solid $accent; border-radius: 12px; }
+QFrame[role="card-selected"] { background: $surface; border: 2px solid $accent;
+  border-radius: 12px; }
 QFrame[role="bubble"] { background: $surface; border: 1px solid $line; border-radius: 12px; }
 QFrame[role="line"] { background: $line; border: none; max-height: 1px; min-height: 1px; }
 QFrame[role="line-vertical"] { background: $line; border: none; max-width: 1px; min-width: 1px; }
-QFrame[role="rail"] { background: $rail; border: none; border-right: 1px solid $line; }
+QFrame[role="rail-ground"] { background: $rail; border: none; border-right: 1px solid $line; }
 QFrame[role="sidebar"] { background: $rail; border: none; border-right: 1px solid $line; }
 QFrame[role="popup"] { background: $surface; border: 1px solid $line; border-radius: 12px; }
 
@@ -85,10 +89,11 @@ QPushButton[role="icon"]:focus, QPushButton[role="link"]:focus { border: 2px sol
 QPushButton[role="icon-primary"]:focus { border: 2px solid $text; }
 QPushButton::menu-indicator { image: none; width: 0; }
 
-QPushButton[role="rail"] { padding: 0; border-radius: 8px; }
-QPushButton[role="rail"]:hover { background: $hover; }
-QPushButton[role="rail"]:checked { background: $accent_tint; }
-QPushButton[role="rail"]:focus { border: 2px solid $accent; }
+*[role="rail"] { padding: 0; border-radius: 8px; max-height: 52px; }
+QToolButton[role="rail"] { font-size: 11px; color: $second; padding-top: 6px; }
+*[role="rail"]:hover { background: $hover; }
+QToolButton[role="rail"]:checked { background: $accent_tint; color: $accent; }
+*[role="rail"]:focus { border: 2px solid $accent; }
 
 QFrame[role="segments"] { background: $raised; border-radius: 8px; border: none; }
 QPushButton[role="segment"] { color: $second; border-radius: 6px; padding: 0 12px;
@@ -98,23 +103,22 @@ QPushButton[role="segment"]:checked { color: $text; background: $segment; border
 QPushButton[role="segment"]:focus { border: 2px solid $accent; padding: 0 11px;
   min-height: 24px; max-height: 24px; }
 
-QLineEdit, QSpinBox, QComboBox {
+QLineEdit, QComboBox {
   background: $surface; border: 1px solid $outline; border-radius: 8px; padding: 0 9px;
   min-height: 30px; max-height: 30px; font-size: 13px;
   selection-background-color: $accent; selection-color: $on_accent;
 }
 QLineEdit[role="search"] { background: $raised; border-color: $raised; }
 QLineEdit[role="search"]:hover { border-color: $outline; }
-QLineEdit:focus, QSpinBox:focus, QComboBox:focus { border: 2px solid $accent; padding: 0 8px;
+QLineEdit:focus, QComboBox:focus { border: 2px solid $accent; padding: 0 8px;
   min-height: 28px; max-height: 28px; }
-QLineEdit:disabled, QSpinBox:disabled, QComboBox:disabled { color: $faint; border-color: $line; }
+QLineEdit:disabled, QComboBox:disabled { color: $faint; border-color: $line; }
 QLineEdit QToolButton { min-height: 0; max-height: 16px; padding: 0; border: none;
   background: transparent; }
 QComboBox::drop-down { border: none; width: 26px; }
-QComboBox::down-arrow { image: url("$icons/chevron-down.svg"); width: 16px; height: 16px; }
+QComboBox::down-arrow { image: none; }
 QComboBox QAbstractItemView { background: $surface; border: 1px solid $line; padding: 4px;
   outline: none; selection-background-color: $accent_tint; selection-color: $text; }
-QSpinBox::up-button, QSpinBox::down-button { border: none; width: 20px; }
 
 QPlainTextEdit, QTextEdit, QTextBrowser { background: transparent; border: none; font-size: 13px;
   selection-background-color: $accent; selection-color: $on_accent; }
@@ -160,7 +164,7 @@ QSlider::handle:horizontal:focus { border: 2px solid $text; width: 12px; height:
 
 def build(theme: Theme) -> str:
     """The stylesheet of `theme`."""
-    from app.theme import RESOURCES, mix
+    from app.theme import mix
 
     tokens = {
         name: getattr(theme, name)
@@ -168,6 +172,7 @@ def build(theme: Theme) -> str:
         if isinstance(getattr(theme, name), str)
     }
     derived = {f"{tone}_tint": theme.tint(tone) for tone in ("good", "caution", "bad", "accent")}
+    hover, pressed = ACCENT_STATES
     derived |= {
         "rail": mix(theme.window, theme.raised, 0.6),
         "hover": mix(theme.window, theme.text, 0.06),
@@ -177,9 +182,8 @@ def build(theme: Theme) -> str:
         "track": mix(theme.surface, theme.outline, 0.35),
         "scroll": mix(theme.window, theme.outline, 0.45),
         "faint": mix(theme.window, theme.second, 0.7),
-        "accent_hover": mix(theme.accent, theme.text, 0.12),
-        "accent_pressed": mix(theme.accent, theme.text, 0.22),
+        "accent_hover": mix(theme.accent, theme.text, hover),
+        "accent_pressed": mix(theme.accent, theme.text, pressed),
         "bad_line": mix(theme.surface, theme.bad, 0.4),
-        "icons": (RESOURCES / "icons").as_posix(),
     }
-    return _SHEET.substitute(tokens | derived)
+    return SHEET.substitute(tokens | derived)

@@ -10,17 +10,27 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Qt, Signal
 
-from engine.client import Call, Cancelled, Failed, Outcome, Stepped, Succeeded, Worker
-from engine.errors import EngineError, WorkerCrashed
 from engine.jobs import Job, Pace, Progress, Step
+
+if TYPE_CHECKING:
+    # The client is loaded with the first job, not with the window.
+    from engine.client import Call, Outcome, Stepped, Worker
+    from engine.errors import EngineError
 
 log = logging.getLogger(__name__)
 
-StartWorker = Callable[[], Worker]
+StartWorker = Callable[[Callable[["EngineError | None"], None]], "Worker"]
+"""Starts a worker that calls the given function when its process has ended."""
+
+
+def start_worker(on_exit: Callable[[EngineError | None], None]) -> Worker:
+    from engine.client import Worker
+
+    return Worker.start(on_exit)
 
 
 class Relay(QObject):
@@ -41,6 +51,10 @@ class Relay(QObject):
         self._told.emit(event)
 
 
+class _Exited:
+    """The worker process of a task is gone."""
+
+
 class TaskState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
@@ -55,6 +69,8 @@ class Task(QObject):
     changed = Signal()
     stepped = Signal(object)
     finished = Signal()
+    exited = Signal()
+    """The worker process has gone too; after `finished`."""
 
     def __init__(self, job: Job, title: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -84,25 +100,36 @@ class Task(QObject):
             self._call.cancel()
             self.changed.emit()
 
-    def _begin(self, start_worker: StartWorker) -> None:
+    def _begin(self, start: StartWorker) -> None:
+        from engine.client import Failed
+        from engine.errors import WorkerCrashed
+
         self.state = TaskState.RUNNING
+        self.changed.emit()
         try:
-            self._worker = start_worker()
+            self._worker = start(lambda _reason: self._relay.tell(_Exited()))
         except OSError as error:
             log.warning("no worker: %s", error)
-            self.error = WorkerCrashed(
+            failure = WorkerCrashed(
                 "The engine could not be started.",
                 hint="Close other programs and try again.",
                 details=str(error),
             )
-            self._end(TaskState.FAILED)
+            # By the usual road, so that nobody hears of the end before the task is in their hands.
+            self._relay.tell(Failed(failure))
             return
-        self.changed.emit()
         self._call = self._worker.run(self.job, self._relay.tell)
 
-    def _on_heard(self, event: Stepped | Outcome) -> None:
-        if self.is_over:
-            return
+    def _on_heard(self, event: Stepped | Outcome | _Exited) -> None:
+        if isinstance(event, _Exited):
+            self._worker = self._call = None
+            self.exited.emit()
+        elif not self.is_over:
+            self._hear(event)
+
+    def _hear(self, event: Stepped | Outcome) -> None:
+        from engine.client import Cancelled, Failed, Stepped, Succeeded
+
         match event:
             case Stepped(step=step):
                 self._step(step)
@@ -125,14 +152,13 @@ class Task(QObject):
     def _end(self, state: TaskState) -> None:
         self.state = state
         if self._worker:
-            # Its process has nothing left to do: reaped beside the window, and again in shutdown.
             self._worker.stop(wait=False)
         self.changed.emit()
         self.finished.emit()
 
-    def _wait(self) -> None:
+    def _stop_worker(self, *, wait: bool) -> None:
         if self._worker:
-            self._worker.stop(wait=True)
+            self._worker.stop(wait=wait)
 
 
 class Tasks(QObject):
@@ -141,15 +167,13 @@ class Tasks(QObject):
     added = Signal(object)
     changed = Signal()
 
-    def __init__(
-        self, parent: QObject | None = None, start_worker: StartWorker = Worker.start
-    ) -> None:
+    def __init__(self, parent: QObject | None = None, start: StartWorker = start_worker) -> None:
         super().__init__(parent)
         self.listed: list[Task] = []
         self._asked: list[Task] = []
         self._queue: deque[Task] = deque()
         self._running: Task | None = None
-        self._start_worker = start_worker
+        self._start = start
 
     @property
     def active(self) -> list[Task]:
@@ -172,8 +196,8 @@ class Tasks(QObject):
         """Run a short `job` at once, in its own worker, beside the queue and unlisted."""
         task = Task(job, "", self)
         self._asked.append(task)
-        task.finished.connect(self._on_answered)
-        task._begin(self._start_worker)
+        task.exited.connect(self._on_answered)
+        task._begin(self._start)
         return task
 
     def clear_finished(self) -> None:
@@ -187,19 +211,20 @@ class Tasks(QObject):
         for task in tasks:
             if task.state == TaskState.QUEUED:
                 task.cancel()
+        # First ask all of them, then wait for each: their last seconds run side by side.
         for task in tasks:
-            if task._worker:
-                task._worker.stop(wait=False)
+            task._stop_worker(wait=False)
         for task in tasks:
-            task._wait()
+            task._stop_worker(wait=True)
 
     def _start_next(self) -> None:
         if self._running is None and self._queue:
             self._running = self._queue.popleft()
-            self._running._begin(self._start_worker)
+            self._running._begin(self._start)
 
     def _on_finished(self) -> None:
         task = self.sender()
+        assert isinstance(task, Task)
         if task is self._running:
             self._running = None
         elif task in self._queue:
@@ -210,3 +235,5 @@ class Tasks(QObject):
         task = self.sender()
         assert isinstance(task, Task)
         self._asked.remove(task)
+        # From here on it lives as long as who asked holds it.
+        task.setParent(None)

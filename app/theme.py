@@ -1,6 +1,6 @@
 """Colours, sizes and fonts: tokens from resources/themes, one palette and one stylesheet.
 
-The `Appearance` hangs on the QApplication, so a widget asks `current()` and a test gets a fresh one.
+The `Appearance` hangs on the QApplication, so there is no global; a widget asks `current()`.
 Knows no page; `app/stylesheet.py` turns the tokens into Qt's stylesheet.
 """
 
@@ -93,9 +93,7 @@ class Theme(msgspec.Struct, frozen=True):
 
 def mix(ground: str, over: str, amount: float) -> str:
     """`over` laid on `ground` with opacity `amount`, both #RRGGBB."""
-    pairs = (
-        (int(ground[i : i + 2], 16), int(over[i : i + 2], 16)) for i in (1, 3, 5)
-    )
+    pairs = ((int(ground[i : i + 2], 16), int(over[i : i + 2], 16)) for i in (1, 3, 5))
     return "#" + "".join(f"{round(a + (b - a) * amount):02X}" for a, b in pairs)
 
 
@@ -118,6 +116,7 @@ class Appearance(QObject):
         app.setStyle(QStyleFactory.create("Fusion"))
         _load_fonts()
         app.setFont(ui_font())
+        self._scheme = app.styleHints().colorScheme()
         app.styleHints().colorSchemeChanged.connect(self._on_scheme_changed)
 
     def choose(self, choice: Choice) -> None:
@@ -125,13 +124,13 @@ class Appearance(QObject):
         schemes = {"light": Qt.ColorScheme.Light, "dark": Qt.ColorScheme.Dark}
         # Tells the platform too, so that title bars and native dialogs follow.
         self._app.styleHints().setColorScheme(schemes.get(choice, Qt.ColorScheme.Unknown))
+        self._scheme = self._app.styleHints().colorScheme()
         self._wear(self._wanted())
 
     def _wanted(self) -> Literal["light", "dark"]:
         if self.choice != "system":
             return self.choice
-        is_dark = self._app.styleHints().colorScheme() == Qt.ColorScheme.Dark
-        return "dark" if is_dark else "light"
+        return "dark" if self._scheme == Qt.ColorScheme.Dark else "light"
 
     def _wear(self, name: Literal["light", "dark"]) -> None:
         self.theme = load(name)
@@ -139,7 +138,8 @@ class Appearance(QObject):
         self._app.setStyleSheet(stylesheet.build(self.theme))
         self.changed.emit()
 
-    def _on_scheme_changed(self) -> None:
+    def _on_scheme_changed(self, scheme: Qt.ColorScheme) -> None:
+        self._scheme = scheme
         if self._wanted() != self.theme.name:
             self._wear(self._wanted())
 

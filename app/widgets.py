@@ -6,7 +6,7 @@ Labels      title section body strong second number mono  (text) -> QLabel, wrap
 Buttons     PrimaryButton SecondaryButton QuietButton DangerButton TextLink IconButton
 Grounds     Card, hline(), vline(), Scroll(widget), column(...), row(...)
 Signs       Badge ElidedLabel ProgressBar Ring EmptyState IconLabel
-Choices     SegmentedControl Toggle SearchField
+Choices     SegmentedControl Select Toggle SearchField
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from PySide6.QtCore import QEvent, QRectF, QSize, Qt, QVariantAnimation, Signal
-from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QPen, QResizeEvent, QShowEvent
+from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QVariantAnimation, Signal
+from PySide6.QtGui import (
+    QHideEvent,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QResizeEvent,
+    QShowEvent,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import (
     QAbstractButton,
     QBoxLayout,
     QButtonGroup,
     QCheckBox,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -30,7 +39,6 @@ from PySide6.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QStyle,
     QVBoxLayout,
     QWidget,
 )
@@ -106,7 +114,7 @@ class ElidedLabel(QLabel):
         super().resizeEvent(event)
         self.setToolTip(self.text() if self._shown() != self.text() else "")
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         painter = QPainter(self)
         self.style().drawItemText(
             painter,
@@ -132,7 +140,7 @@ class IconLabel(QLabel):
         self._icon = icons.icon(name, colour)
         self.update()
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         self._icon.paint(QPainter(self), self.rect())
 
 
@@ -213,6 +221,7 @@ class IconButton(QPushButton):
         self,
         icon: str,
         name: str,
+        *,
         size_px: int = theme.CONTROL_HEIGHT,
         icon_px: int = 16,
         colour: str = "second",
@@ -242,7 +251,10 @@ class IconButton(QPushButton):
 
 
 class Card(QFrame):
-    """A surface with a padded column, `body`; `role` is card, card-raised, card-bad, card-selected."""
+    """A surface with a padded column, `body`.
+
+    `role` is card, card-raised, card-bad or card-selected.
+    """
 
     def __init__(self, role: str = "card", parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -314,6 +326,8 @@ class Scroll(QScrollArea):
 
 def has_motion(widget: QWidget) -> bool:
     """False where the desktop asks for reduced motion."""
+    from PySide6.QtWidgets import QStyle
+
     hint = QStyle.StyleHint.SH_Widget_Animation_Duration
     return widget.style().styleHint(hint, None, widget) > 0
 
@@ -367,7 +381,7 @@ class ProgressBar(QProgressBar):
         super().hideEvent(event)
         self._turn_sweep()
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         now = theme.current()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -404,7 +418,7 @@ class Ring(QWidget):
         self._fraction, self._text = fraction, text
         self.update()
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         paint_ring(QPainter(self), QRectF(self.rect()), self._fraction, self._text)
 
 
@@ -527,10 +541,10 @@ class Toggle(QCheckBox):
     def sizeHint(self) -> QSize:
         return self._TRACK + QSize(6, 6)
 
-    def hitButton(self, pos: object) -> bool:
+    def hitButton(self, _pos: object) -> bool:
         return True
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         now = theme.current()
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -571,3 +585,23 @@ class SearchField(QLineEdit):
             event.accept()
             return True
         return super().event(event)
+
+
+class Select(QComboBox):
+    """A drop-down of a few choices; the wheel scrolls the page, not the value."""
+
+    def __init__(self, name: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName(name)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setMinimumContentsLength(10)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        event.ignore()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        # Here and not in the stylesheet: a picture there cannot follow the theme's colours.
+        chevron = icons.icon("chevron-down", "second")
+        place = QRect(self.width() - 26, (self.height() - 16) // 2, 16, 16)
+        chevron.paint(QPainter(self), place)

@@ -19,9 +19,9 @@ def _scaled(value: float, units: tuple[str, ...]) -> str:
     return f"{_short(value)}{units[index]}"
 
 
-def format_bytes(size_bytes: int | float) -> str:
+def format_bytes(size_bytes: float) -> str:
     """4_920_000_000 -> "4.9 GB"; GB are 10^9 bytes."""
-    return _scaled(float(size_bytes), (" bytes", " kB", " MB", " GB", " TB"))
+    return _scaled(size_bytes, (" bytes", " kB", " MB", " GB", " TB"))
 
 
 def format_bytes_exact(size_bytes: int) -> str:
@@ -29,9 +29,9 @@ def format_bytes_exact(size_bytes: int) -> str:
     return f"{size_bytes:,} bytes (1 GB is 1,000,000,000 bytes)"
 
 
-def format_count(count: int | float) -> str:
+def format_count(count: float) -> str:
     """8_030_000_000 -> "8B", 656_000 -> "656K", 16_384 -> "16K"; parameters and tokens."""
-    return _scaled(float(count), ("", "K", "M", "B", "T"))
+    return _scaled(count, ("", "K", "M", "B", "T"))
 
 
 def format_duration(seconds: float) -> str:
@@ -55,9 +55,9 @@ def format_time_left(seconds: float | None) -> str:
         return ""
     if seconds < 5:
         return "a few seconds left"
-    if seconds < 60:
+    if seconds < 57.5:
         return f"about {round(seconds / 5) * 5} s left"
-    return f"about {format_duration(round(seconds / 60) * 60)} left"
+    return f"about {format_duration(max(1, round(seconds / 60)) * 60)} left"
 
 
 def format_speed(per_second: float, unit: str) -> str:

@@ -132,6 +132,10 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def run(self, job: Any, listener: Listener) -> Call:
         """Give `job` to the worker; `listener` hears its events on a reader thread."""
         with self._lock:

@@ -94,18 +94,17 @@ class Library:
         before = time.time() - IN_USE_SECONDS
         for folder in _folders(self.models_folder):
             for path in _items(folder):
-                if not path.endswith(PARTIAL) or not os.path.isfile(path):
+                if path.suffix != PARTIAL or not path.is_file():
                     continue
                 with contextlib.suppress(FileNotFoundError):  # finished or discarded meanwhile
-                    stat = os.stat(path)
+                    stat = path.stat()
                     if stat.st_mtime < before:
-                        found.append(Leftover(path, stat.st_size))
+                        found.append(Leftover(str(path), stat.st_size))
         return tuple(sorted(found, key=lambda leftover: leftover.path))
 
     def is_own(self, path: Path) -> bool:
         """Tell whether `path` lies in the models folder, so that removing it deletes it."""
-        folder = Path(os.path.abspath(self.models_folder))
-        return folder in Path(os.path.abspath(path)).parents
+        return self.models_folder.absolute() in path.absolute().parents
 
     def _candidates(self) -> Iterator[Path]:
         yield from find_models(self.models_folder)
@@ -118,7 +117,7 @@ def find_models(root: Path) -> Iterator[Path]:
         if _is_checkpoint(folder):
             yield folder
         seen_splits = set()
-        for path in map(Path, _items(folder)):
+        for path in _items(folder):
             if path.suffix.lower() != ".gguf" or not path.is_file():
                 continue
             split = SPLIT_NAME.match(path.name)
@@ -146,10 +145,10 @@ def _fingerprint(files: tuple[str, ...]) -> _Fingerprint:
     """Path, size and time of change of each file; of the files in it for a checkpoint's folder."""
     marks = []
     for file in files:
-        for path in _items(Path(file)) if os.path.isdir(file) else [file]:
+        for path in _items(Path(file)) if Path(file).is_dir() else [Path(file)]:
             with contextlib.suppress(OSError):  # a file that is not there leaves no mark
-                stat = os.stat(path)
-                marks.append((path, stat.st_size, stat.st_mtime_ns))
+                stat = path.stat()
+                marks.append((str(path), stat.st_size, stat.st_mtime_ns))
     return tuple(marks)
 
 
@@ -159,7 +158,7 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
 
     if not path.exists():
         return broken("It is not there any more.", "Connect its drive, or remove it from the list.")
-    missing = [file for file in files if not os.path.exists(file)]
+    missing = [file for file in files if not Path(file).exists()]
     if missing:
         names = ", ".join(Path(file).name for file in missing[:3])
         return broken(
@@ -189,10 +188,10 @@ def _joined(parts: list[ModelSummary]) -> ModelSummary:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Tell whether `folder` holds weights beside a config.json, pickled ones too: those get a reason."""
+    """Tell whether `folder` holds weights beside a config.json; pickled ones too, to say why not."""
     if not (folder / "config.json").is_file():
         return False
-    return any(path.lower().endswith(CHECKPOINT_WEIGHTS) for path in _items(folder))
+    return any(path.suffix.lower() in CHECKPOINT_WEIGHTS for path in _items(folder))
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -205,15 +204,14 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         for path in _items(folder):
             real = os.path.realpath(path)
-            hidden = os.path.basename(path).startswith(".")
-            if not hidden and os.path.isdir(path) and real not in seen:
+            if not path.name.startswith(".") and path.is_dir() and real not in seen:
                 seen.add(real)
-                queue.append((Path(path), depth + 1))
+                queue.append((path, depth + 1))
 
 
-def _items(folder: Path) -> list[str]:
+def _items(folder: Path) -> list[Path]:
     """List the paths in a folder in order of name; one that cannot be read looks empty."""
     try:
-        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+        return sorted(folder.iterdir())
     except OSError:
         return []

@@ -17,9 +17,11 @@ from app.widgets import (
     SecondaryButton,
     body,
     column,
-    row as hbox,
     second,
     section,
+)
+from app.widgets import (
+    row as hbox,
 )
 from app.words import format_bytes, format_bytes_exact, format_count, plural
 
@@ -27,7 +29,7 @@ SIXTEEN_BITS = ("F32", "F16", "BF16")
 
 
 class Details(Card):
-    """The card at the right of the Models page; its signals carry nothing, the page knows the row."""
+    """The card at the right of the Models page; the page knows which model it is."""
 
     chat_clicked = Signal()
     shrink_clicked = Signal()
@@ -103,8 +105,8 @@ class Details(Card):
     def _show_facts(self, row: Row) -> None:
         while self._grid.count():
             item = self._grid.takeAt(0)
-            if item and item.widget():
-                item.widget().deleteLater()
+            if item and (label := item.widget()):
+                label.deleteLater()
         for number, (what, value, tooltip) in enumerate(_facts(row)):
             key = second(what)
             key.setWordWrap(False)

@@ -24,6 +24,10 @@ class DropArea(QObject):
         page.setAcceptDrops(True)
         page.installEventFilter(self)
 
+    def set_open(self, is_open: bool) -> None:
+        """Take drops, or refuse them for a while."""
+        self._page.setAcceptDrops(is_open)
+
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if watched is not self._page:
             return False
@@ -59,12 +63,13 @@ class _Veil(QWidget):
 
     def __init__(self, page: QWidget, invitation: str) -> None:
         super().__init__(page)
+        self._page = page
         self._invitation = invitation
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.hide()
 
     def cover(self) -> None:
-        self.resize(self.parentWidget().size())
+        self.resize(self._page.size())
         self.raise_()
         self.show()
 

@@ -1,4 +1,4 @@
-"""One quiet line about files that an interrupted job left behind, and the button to discard them."""
+"""One quiet line about what an interrupted job left behind, and the button to discard it."""
 
 from __future__ import annotations
 

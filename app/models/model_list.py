@@ -25,7 +25,11 @@ class ModelList(QAbstractListModel):
         return self._rows
 
     def set_rows(self, rows: tuple[Row, ...]) -> None:
-        if rows == self._rows:
+        """Show `rows`; the same models in the same order keep selection and scroll position."""
+        if [row.entry.path for row in rows] == [row.entry.path for row in self._rows]:
+            self._rows = rows
+            if rows:
+                self.dataChanged.emit(self.index(0), self.index(len(rows) - 1))
             return
         self.beginResetModel()
         self._rows = rows

@@ -9,7 +9,7 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QItemSelectionModel, QModelIndex, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -245,7 +245,11 @@ class ModelsPage(QWidget):
     def _remove(self) -> None:
         if row := self.current_row():
             ask_to_remove(
-                self, row, self._context.settings, on_done=self.refresh, on_failed=self._show_problem
+                self,
+                row,
+                self._context.settings,
+                on_done=self.refresh,
+                on_failed=self._show_problem,
             )
 
 

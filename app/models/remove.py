@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from PySide6.QtCore import QFile
-from PySide6.QtWidgets import QMessageBox, QWidget
+from PySide6.QtWidgets import QWidget
 
-from app.models.scan import Row
 from app.context import SettingsStore
+from app.models.scan import Row
+from app.problems import QuestionDialog
 from app.words import format_bytes
 from engine.errors import EngineError, NotWritable
 
@@ -23,27 +24,19 @@ def ask_to_remove(
     on_failed: Callable[[EngineError], None],
 ) -> None:
     """Open the question about `row` and return at once; nothing happens before it is answered."""
-    box = QMessageBox(parent)
-    box.setIcon(QMessageBox.Icon.NoIcon)
-    box.setText(f"Remove {row.entry.name}?")
-    box.setInformativeText(what_is_lost(row))
     action = "Move to the trash" if row.entry.own else "Remove from the list"
-    remove = box.addButton(action, QMessageBox.ButtonRole.DestructiveRole)
-    keep = box.addButton("Keep", QMessageBox.ButtonRole.RejectRole)
-    box.setDefaultButton(keep)
-    box.setEscapeButton(keep)
+    dialog = QuestionDialog(parent, f"Remove {row.entry.name}?", what_is_lost(row), action)
 
-    def answered() -> None:
-        if box.clickedButton() is remove:
-            try:
-                remove_row(row, settings)
-            except EngineError as error:
-                on_failed(error)
-            on_done()
-        box.deleteLater()
+    def on_accepted() -> None:
+        try:
+            remove_row(row, settings)
+        except EngineError as error:
+            on_failed(error)
+        on_done()
 
-    box.finished.connect(answered)
-    box.open()
+    dialog.accepted.connect(on_accepted)
+    dialog.finished.connect(dialog.deleteLater)
+    dialog.open()
 
 
 def what_is_lost(row: Row) -> str:

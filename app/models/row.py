@@ -37,10 +37,10 @@ class RowDelegate(QStyledItemDelegate):
         index: QModelIndex | QPersistentModelIndex,
     ) -> None:
         row: Row = index.data(ROW_ROLE)
-        area: QRect = option.rect.adjusted(1, 1, -1, -1 - GAP)  # type: ignore[attr-defined]
+        area: QRect = option.rect.adjusted(1, 1, -1, -1 - GAP)
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        self._paint_ground(painter, QRectF(area), option.state)  # type: ignore[attr-defined]
+        self._paint_ground(painter, QRectF(area), option.state)
         inner = area.adjusted(PADDING, 9, -PADDING, -9)
         upper = QRect(inner.left(), inner.top(), inner.width(), 20)
         lower = QRect(inner.left(), inner.bottom() - 20, inner.width(), BADGE_HEIGHT)

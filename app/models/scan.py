@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import threading
 
 import msgspec
@@ -11,8 +11,6 @@ from PySide6.QtCore import QObject, Signal
 from app.models.verdict import Verdict, judge
 from engine.hardware import Computer, detect
 from engine.library import Entry, Leftover, Library
-
-log = logging.getLogger(__name__)
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -58,15 +56,12 @@ class Scan(QObject):
         self._thread.start()
 
     def _run(self, library: Library) -> None:
+        shelf: Shelf | None = None
         try:
-            shelf: Shelf | None = look_through(library)
-        except Exception:  # a bug of ours must not leave the page waiting for ever
-            log.exception("the library could not be scanned")
-            shelf = None
-        try:
-            self._ended.emit(shelf)
-        except RuntimeError:  # the window closed meanwhile and took this object with it
-            log.debug("a scan ended after its page")
+            shelf = look_through(library)
+        finally:  # a bug of ours goes on to the excepthook, and the page does not wait for ever
+            with contextlib.suppress(RuntimeError):  # the page closed and took this object along
+                self._ended.emit(shelf)
 
     def _on_ended(self, shelf: Shelf | None) -> None:
         assert self._thread

@@ -1,0 +1,51 @@
+# `make run` is all a newcomer needs; every target sets up what it needs and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv/bin
+OFFSCREEN := QT_QPA_PLATFORM=offscreen
+
+.PHONY: help run test check format screenshots bench bench-native clean
+
+help:
+	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
+	@echo "make test                run the tests"
+	@echo "make check               lint, format and types"
+	@echo "make format              format, and mend what the linter can mend"
+	@echo "make screenshots         a picture of every page, in screenshots/"
+	@echo "make bench MODEL=path    speed of a model: prompt processing, token generation"
+	@echo "make bench-native        speed of the native kernels against numpy"
+	@echo "make clean               remove all that was installed and built"
+
+run:
+	@$(PYTHON) packaging/setup.py run
+	@$(VENV)/python -m app $(if $(MODEL),"$(MODEL)")
+
+test:
+	@$(OFFSCREEN) $(PYTHON) packaging/setup.py test
+	$(OFFSCREEN) $(VENV)/python -m pytest $(ARGS)
+
+check:
+	@$(PYTHON) packaging/setup.py check
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy --strict app engine tests packaging
+
+format:
+	@$(PYTHON) packaging/setup.py check
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+screenshots:
+	@$(OFFSCREEN) $(PYTHON) packaging/setup.py test
+	$(OFFSCREEN) $(VENV)/python -m app.screenshots screenshots
+
+bench:
+	@$(PYTHON) packaging/setup.py test
+	$(VENV)/python -m engine bench "$(MODEL)"
+
+bench-native:
+	@$(PYTHON) packaging/setup.py test
+	$(VENV)/python tests/bench/bench_kl.py
+
+clean:
+	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache

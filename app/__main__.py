@@ -1,0 +1,108 @@
+"""Starts the window: `python -m app [MODEL]`, installed as `snug`.
+
+Imports as little as it can before the first paint; what is slow waits until the window is there.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app import __version__
+
+if TYPE_CHECKING:
+    import argparse
+
+    from PySide6.QtWidgets import QApplication
+
+    from app.context import AppContext
+    from app.window import Window
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES = 1 << 20
+LOG_FILES = 3
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the app until its window closes; returns the exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["worker"]:  # a frozen app is its own engine
+        from engine.worker import main as run_worker
+
+        return run_worker()
+    app, window, _context = start(words)
+    window.show()
+    return app.exec()
+
+
+def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
+    """Build everything up to the window, not yet shown; the caller keeps all three alive."""
+    # A window without arguments does without argparse.
+    model = _parse(words).model if words else None
+
+    from PySide6.QtWidgets import QApplication
+
+    from app import theme
+    from app.context import AppContext
+    from app.folders import folders
+    from app.problems import BugReporter
+    from app.window import Window
+
+    _start_log(folders().log)
+    app = QApplication([sys.argv[0]])
+    app.setApplicationName("Snug")
+    app.setApplicationVersion(__version__)
+    app.setDesktopFileName("snug")
+    BugReporter(app).install()
+    context = AppContext()
+    appearance = theme.apply(app, context.settings.value.theme)
+    context.settings.changed.connect(lambda: appearance.choose(context.settings.value.theme))
+    window = Window(context)
+    if model:
+        window.chat_with(str(Path(model).absolute()))
+    return app, window, context
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    import argparse
+
+    parser = argparse.ArgumentParser("snug", description="Shrink models and chat with them.")
+    parser.add_argument("model", nargs="?", help="a GGUF file or a checkpoint folder to chat with")
+    parser.add_argument("--version", action="version", version=f"snug {__version__}")
+    return parser.parse_args(words)
+
+
+def _start_log(folder: Path) -> None:
+    """Log to a file; a computer without room for it still gets its window."""
+    handler: logging.Handler
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _rotate(folder / "snug.log")
+        handler = logging.FileHandler(folder / "snug.log", encoding="utf-8")
+        # A crash of the process itself leaves its stack here.
+        faulthandler.enable((folder / "crash.log").open("a", encoding="utf-8"))
+    except OSError as error:
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        log.warning("no log file: %s", error)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _rotate(newest: Path) -> None:
+    """Rotate once a start: a session writes little, and logging.handlers costs 10 ms of start-up."""
+    if not newest.exists() or newest.stat().st_size < LOG_BYTES:
+        return
+    for number in range(LOG_FILES, 0, -1):
+        older = newest.with_suffix(f".{number}.log")
+        younger = newest.with_suffix(f".{number - 1}.log") if number > 1 else newest
+        if younger.exists():
+            younger.replace(older)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

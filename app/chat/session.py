@@ -1,0 +1,401 @@
+"""The conversation with the engine: one model at a time, one answer at a time.
+
+A state machine without widgets: `_enter` is the only place a state changes, and every button of
+the page derives from `state`. What is said goes to the store first, so a crash loses no message.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+import msgspec
+from PySide6.QtCore import QObject, QTimer, Signal
+
+from app.context import SettingsStore
+from app.store import AnswerStats, Message, Role, Status, Store
+from app.tasks import Relay
+from engine import chat
+from engine.client import Call, Cancelled, Failed, Outcome, Stepped, Succeeded, Worker
+from engine.errors import EngineError, ErrorReport, WorkerCrashed
+from engine.inference import Answer, Generate, Load, LoadSettings, ModelInfo
+from engine.jobs import Pace, Progress, Step
+
+log = logging.getLogger(__name__)
+
+FLUSH_MS = 1000
+
+
+class State(Enum):
+    NO_MODEL = auto()
+    LOADING = auto()
+    READY = auto()
+    READING_PROMPT = auto()
+    GENERATING = auto()
+    STOPPING = auto()
+    CRASHED = auto()
+
+
+ANSWERING = (State.READING_PROMPT, State.GENERATING, State.STOPPING)
+
+
+class _Exited(msgspec.Struct, frozen=True):
+    """The worker process has ended; `reason` is None when it was told to."""
+
+    reason: EngineError | None
+
+
+class _Stream(msgspec.Struct):
+    """The answer that is being written, as far as it has come."""
+
+    message: Message
+    started_at: float
+    text: str = ""
+    first_piece_at: float | None = None
+    n_tokens: int = 0
+    prompt_tokens: int = 0
+    is_flushed: bool = True
+
+    @property
+    def tokens_per_second(self) -> float:
+        if self.first_piece_at is None or self.n_tokens < 2:
+            return 0.0
+        return (self.n_tokens - 1) / max(1e-6, time.monotonic() - self.first_piece_at)
+
+    def stats(self, n_ctx: int) -> AnswerStats:
+        """The figures of an answer that was cut short, as seen from here."""
+        first = self.first_piece_at
+        return AnswerStats(
+            prompt_tokens=self.prompt_tokens,
+            prompt_tokens_evaluated=self.prompt_tokens,
+            prompt_tokens_per_second=0.0,
+            time_to_first_token_seconds=(first - self.started_at) if first else 0.0,
+            generation_tokens=self.n_tokens,
+            generation_tokens_per_second=self.tokens_per_second,
+            finish_reason="cancelled",
+            n_ctx=n_ctx,
+            n_ctx_used=self.prompt_tokens + self.n_tokens,
+            seed=0,
+        )
+
+
+class Session(QObject):
+    """A model in a worker process and the answers asked of it.
+
+    `model_path` is the chosen model, loaded or not; `info` is there while it is loaded; `error`
+    says why it is not.
+    """
+
+    changed = Signal()
+    """The state, the model or the queue changed."""
+    progressed = Signal()
+    """`progress` of loading or of reading the prompt."""
+    answer_started = Signal(object)
+    answer_grew = Signal(str)
+    answer_ended = Signal(object)
+    store_failed = Signal(object)
+    """What was said could not be saved; it is still on screen."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: SettingsStore,
+        start_worker: Callable[[Callable[[EngineError | None], None]], Worker] = Worker.start,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.state = State.NO_MODEL
+        self.model_path = ""
+        self.info: ModelInfo | None = None
+        self.progress: Progress | None = None
+        self.pace = Pace()
+        self.error: EngineError | None = None
+        self.n_ctx_used = 0
+        self._store = store
+        self._settings = settings
+        self._start_worker = start_worker
+        self._queue: list[Message] = []
+        self._stream: _Stream | None = None
+        self._worker: Worker | None = None
+        self._leaving: list[Worker] = []
+        self._call: Call | None = None
+        self._serial = 0
+        self._relay = Relay(self)
+        self._relay.heard.connect(self._on_heard)
+        self._flushing = QTimer(self, interval=FLUSH_MS)
+        self._flushing.timeout.connect(self._flush)
+
+    # what the page asks
+
+    @property
+    def is_answering(self) -> bool:
+        return self.state in ANSWERING
+
+    @property
+    def answering(self) -> Message | None:
+        """The row of the answer being written, with the text so far."""
+        if self._stream is None:
+            return None
+        return msgspec.structs.replace(self._stream.message, content=self._stream.text)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self._stream.tokens_per_second if self._stream else 0.0
+
+    @property
+    def context_used(self) -> int:
+        """Tokens of the context in use, counting those of the answer being written."""
+        if self._stream and self._stream.prompt_tokens:
+            return self._stream.prompt_tokens + self._stream.n_tokens
+        return self.n_ctx_used
+
+    def is_queued(self, message_id: int) -> bool:
+        return any(prompt.id == message_id for prompt in self._queue)
+
+    # what the page does
+
+    def choose(self, path: str) -> None:
+        """Make `path` the model, without loading it: the first message does."""
+        if path != self.model_path:
+            self.unload()
+            self.model_path = path
+            self.changed.emit()
+
+    def load(self) -> None:
+        """Load the chosen model, anew if it is loaded; an answer in the making is kept as it is."""
+        self.unload()
+        self.error = None
+        self._enter(State.LOADING)
+        if not self._leaving:
+            self._spawn()
+
+    def unload(self) -> None:
+        """Let the model go: its process ends, which is the only sure way to free its memory."""
+        self._end_answer(Status.STOPPED)
+        self._let_go()
+        self._enter(State.NO_MODEL)
+
+    def ask(self, prompt: Message) -> None:
+        """Answer `prompt` when the model is loaded and done with what it was asked before."""
+        self._queue.append(prompt)
+        if self.state in (State.NO_MODEL, State.CRASHED) and self.model_path:
+            self.load()
+        self._go_on()
+        self.changed.emit()
+
+    def withdraw(self, conversation_id: int) -> None:
+        """Ask nothing more for a conversation; its answer in the making stops."""
+        self._queue = [p for p in self._queue if p.conversation_id != conversation_id]
+        if self._stream and self._stream.message.conversation_id == conversation_id:
+            self.stop()
+        self.changed.emit()
+
+    def stop(self) -> None:
+        """Stop the answer, or the loading."""
+        if self.state in (State.READING_PROMPT, State.GENERATING):
+            assert self._call
+            self._call.cancel()
+            self._enter(State.STOPPING)
+        elif self.state == State.LOADING:
+            self._queue.clear()
+            self.unload()
+
+    def shutdown(self) -> None:
+        """End the process and wait for it; an answer in the making is kept, marked stopped."""
+        self._queue.clear()
+        self.unload()
+        for worker in self._leaving:
+            worker.stop(wait=True)
+        self._leaving.clear()
+
+    # the machine
+
+    def _enter(self, state: State) -> None:
+        log.debug("session: %s -> %s", self.state.name, state.name)
+        self.state = state
+        if state in ANSWERING:
+            self._flushing.start()
+        else:
+            self._flushing.stop()
+        self.changed.emit()
+
+    def _spawn(self) -> None:
+        worker: list[Worker] = []
+        try:
+            worker.append(
+                self._start_worker(lambda reason: self._relay.tell((worker, _Exited(reason))))
+            )
+        except OSError as error:
+            self.error = WorkerCrashed(
+                "The engine could not be started.",
+                hint="Close other programs and try again.",
+                details=str(error),
+            )
+            self._enter(State.CRASHED)
+            return
+        self._worker = worker[0]
+        settings = LoadSettings(n_threads=self._settings.value.n_threads)
+        self._run(Load(self.model_path, settings))
+
+    def _run(self, job: Load | Generate) -> None:
+        """Give `job` to the worker; only the last call given is listened to."""
+        assert self._worker
+        self._serial += 1
+        serial = self._serial
+        self.progress, self.pace = None, Pace()
+        self._call = self._worker.run(job, lambda event: self._relay.tell((serial, event)))
+
+    def _let_go(self) -> None:
+        """Part with the worker; it ends beside the window."""
+        self._serial += 1
+        self._call, self.info, self.n_ctx_used = None, None, 0
+        if self._worker:
+            self._worker.stop(wait=False)
+            self._leaving.append(self._worker)
+            self._worker = None
+
+    def _on_heard(self, told: tuple[object, Stepped | Outcome | _Exited]) -> None:
+        about, event = told
+        if isinstance(event, _Exited):
+            assert isinstance(about, list)
+            self._on_exited(about[0], event.reason)
+        elif about == self._serial:
+            self._on_event(event)
+
+    def _on_exited(self, worker: Worker, reason: EngineError | None) -> None:
+        worker.stop(wait=True)  # it is dead: this only joins its threads
+        if worker in self._leaving:
+            self._leaving.remove(worker)
+            if self.state == State.LOADING and not self._leaving and self._worker is None:
+                self._spawn()
+        elif worker is self._worker:
+            self._worker = None
+            self._crash(reason)
+
+    def _on_event(self, event: Stepped | Outcome) -> None:
+        match event:
+            case Stepped(step=step):
+                self._on_step(step)
+            case Succeeded(result=ModelInfo() as info):
+                self.info = info
+                self._enter(State.READY)
+            case Succeeded(result=Answer() as answer):
+                self._on_answer(answer)
+            case Failed(error=error):
+                self._on_failed(error)
+            case Cancelled():
+                self._end_answer(Status.STOPPED)
+                self._enter(State.READY)
+        self._go_on()
+
+    def _on_step(self, step: Step) -> None:
+        stream = self._stream
+        if isinstance(step, Progress):
+            self.progress = step
+            self.pace.update(step)
+            if stream and step.total:
+                stream.prompt_tokens = step.total
+            self.progressed.emit()
+        elif stream:
+            stream.n_tokens = step.n_tokens
+            if stream.first_piece_at is None:
+                stream.first_piece_at = time.monotonic()
+            stream.text += step.text
+            stream.is_flushed = False
+            if self.state == State.READING_PROMPT:
+                self._enter(State.GENERATING)
+            self.answer_grew.emit(step.text)
+
+    def _on_answer(self, answer: Answer) -> None:
+        stats = msgspec.convert(answer, AnswerStats, from_attributes=True)
+        self.n_ctx_used = answer.n_ctx_used
+        if self._stream:
+            self._stream.text = answer.text
+        stopped = answer.finish_reason == "cancelled"
+        self._end_answer(Status.STOPPED if stopped else Status.COMPLETE, stats)
+        self._enter(State.READY)
+
+    def _on_failed(self, error: EngineError) -> None:
+        if self._worker is None or not self._worker.is_alive:
+            self._crash(error)
+        elif self.state == State.LOADING:
+            self.error = error
+            self._queue.clear()
+            self._let_go()
+            self._enter(State.NO_MODEL)
+        else:
+            self._end_answer(Status.FAILED, error=error.report())
+            self._enter(State.READY)
+
+    def _crash(self, reason: EngineError | None) -> None:
+        self.error = reason
+        self._queue.clear()
+        self._end_answer(Status.FAILED, error=reason.report() if reason else None)
+        self._let_go()
+        self._enter(State.CRASHED)
+
+    def _go_on(self) -> None:
+        """Begin the next answer, if the model is free."""
+        if self.state != State.READY or not self._queue:
+            return
+        prompt = self._queue.pop(0)
+        assert self.info
+        try:
+            message = self._store.begin_answer(prompt, self.info.name)
+            path = self._store.path_to(prompt.id)
+        except EngineError as error:
+            self.store_failed.emit(error)
+            return
+        self._stream = _Stream(message, time.monotonic())
+        self._run(Generate(messages=messages_of(path)))
+        self._enter(State.READING_PROMPT)
+        self.answer_started.emit(message)
+
+    def _flush(self) -> None:
+        stream = self._stream
+        if stream is None or stream.is_flushed:
+            return
+        try:
+            self._store.flush_answer(stream.message.id, stream.text)
+            stream.is_flushed = True
+        except EngineError as error:
+            log.warning("answer not saved yet: %s", error.details)
+
+    def _end_answer(
+        self, status: Status, stats: AnswerStats | None = None, error: ErrorReport | None = None
+    ) -> None:
+        """Close the answer in the making, if there is one, and tell."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        if stats is None and stream.n_tokens:
+            stats = stream.stats(self.info.n_ctx if self.info else 0)
+            self.n_ctx_used = stats.n_ctx_used
+        try:
+            message = self._store.end_answer(stream.message.id, stream.text, status, stats, error)
+        except EngineError as trouble:
+            message = msgspec.structs.replace(
+                stream.message, content=stream.text, status=status, stats=stats, error=error
+            )
+            self.store_failed.emit(trouble)
+        self.answer_ended.emit(message)
+
+
+def messages_of(path: Sequence[Message]) -> tuple[chat.Message, ...]:
+    """What the engine is told of a conversation.
+
+    An answer that came to nothing is left out, and prompts that then meet become one: many
+    templates insist that the roles take turns.
+    """
+    messages: list[chat.Message] = []
+    for message in path:
+        if message.role == Role.ASSISTANT and not message.content:
+            continue
+        if messages and messages[-1].role == message.role:
+            joined = f"{messages[-1].content}\n\n{message.content}"
+            messages[-1] = chat.Message(message.role.value, joined)
+        else:
+            messages.append(chat.Message(message.role.value, message.content))
+    return tuple(messages)

@@ -1,0 +1,217 @@
+"""The messages of a conversation, scrolled; the answer being written grows at its end.
+
+Only the last messages are built, earlier ones when they are scrolled to. Text that arrives is
+gathered and painted by a timer, which runs only while there is something to paint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from app import theme
+from app.store import Message, Role
+from app.widgets import Scroll
+
+if TYPE_CHECKING:
+    from app.chat.messages import AnswerView, MessageView, PromptView
+
+PAINT_MS = 33
+BUILT = 30
+"""How many messages are built at first, and at a time when scrolling up."""
+NEAR_TOP_PX = 400
+NEAR_BOTTOM_PX = 24
+
+
+class Transcript(Scroll):
+    """Shows one conversation; says what is asked of its messages by signals."""
+
+    edited = Signal(object, str)
+    answer_requested = Signal(object)
+    regenerate_requested = Signal(object)
+    version_chosen = Signal(int)
+    reload_requested = Signal()
+
+    def __init__(
+        self, versions_of: Callable[[Message], tuple[int, ...]], parent: QWidget | None = None
+    ) -> None:
+        content = QWidget()
+        super().__init__(content, parent)
+        self.setAccessibleName("Conversation")
+        self._versions_of = versions_of
+        self._column = QVBoxLayout()
+        self._column.setSpacing(theme.SPACE_16)
+        frame = QWidget()
+        frame.setMaximumWidth(theme.READING_WIDTH)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        frame.setLayout(self._column)
+        across = QHBoxLayout()
+        across.addStretch(1)
+        across.addWidget(frame, 1000)
+        across.addStretch(1)
+        down = QVBoxLayout(content)
+        down.setContentsMargins(
+            theme.PAGE_MARGIN, theme.PAGE_MARGIN, theme.PAGE_MARGIN, theme.SPACE_32
+        )
+        down.addLayout(across)
+        down.addStretch(1)
+        self._earlier: list[Message] = []
+        self._views: list[MessageView] = []
+        self._answer: AnswerView | None = None
+        self._buffer = ""
+        self._painting = QTimer(self, singleShot=True, interval=PAINT_MS)
+        self._painting.timeout.connect(self._paint)
+        self._is_stuck = True
+        bar = self.verticalScrollBar()
+        bar.setSingleStep(theme.SPACE_24)
+        bar.valueChanged.connect(self._on_scrolled)
+        bar.rangeChanged.connect(self._on_range_changed)
+
+    @property
+    def views(self) -> Sequence[MessageView]:
+        """The views that are built, top to bottom."""
+        return self._views
+
+    def show_path(self, path: Sequence[Message]) -> None:
+        """Show a conversation from its end; a view of a message that stays is kept."""
+        self._painting.stop()
+        self._buffer, self._answer = "", None
+        kept = 0
+        shown = [*self._earlier, *(view.message for view in self._views)]
+        for before, after in zip(shown, path, strict=False):
+            if before != after:
+                break
+            kept += 1
+        kept = max(0, kept - len(self._earlier)) if self._earlier else kept
+        if len(shown) - len(self._views) > len(path) - BUILT and kept == 0:
+            self._earlier = []
+        if kept == 0:
+            self._earlier = list(path[:-BUILT]) if len(path) > BUILT else []
+        self._drop_from(kept)
+        for message in path[len(self._earlier) + kept :]:
+            self._append(message)
+        self._note_last()
+        self.stick()
+
+    def add(self, message: Message) -> None:
+        """Show a message below the last one."""
+        self._append(message)
+        self._note_last()
+        self.stick()
+
+    def begin_answer(self, message: Message) -> None:
+        """Show an answer that will be fed, with what there is of it."""
+        from app.chat.messages import AnswerView
+
+        self._append(message)
+        view = self._views[-1]
+        assert isinstance(view, AnswerView)
+        self._answer = view
+        self._note_last()
+        self.stick()
+
+    def feed(self, text: str) -> None:
+        self._buffer += text
+        if not self._painting.isActive():
+            self._painting.start()
+
+    def set_stage(self, text: str) -> None:
+        if self._answer:
+            self._answer.set_stage(text)
+
+    def end_answer(self, message: Message) -> None:
+        if self._answer is None:
+            return
+        self._paint()
+        self._answer.end(message)
+        self._answer = None
+        self._note_last()
+
+    def set_prompt_note(self, text: str, is_unanswered: bool) -> None:
+        """Say under a prompt at the very end what becomes of it."""
+        from app.chat.messages import PromptView
+
+        if self._views and isinstance(view := self._views[-1], PromptView):
+            view.set_note(text, is_unanswered)
+
+    def stick(self) -> None:
+        """Go to the end and stay there while it grows."""
+        self._is_stuck = True
+        self.verticalScrollBar().setValue(self.verticalScrollBar().maximum())
+
+    # inside
+
+    def _append(self, message: Message) -> None:
+        view = self._build(message)
+        self._views.append(view)
+        self._column.addWidget(view)
+
+    def _build(self, message: Message) -> MessageView:
+        from app.chat.messages import AnswerView, PromptView
+
+        versions = self._versions_of(message)
+        view: PromptView | AnswerView
+        if message.role == Role.USER:
+            view = PromptView(message, versions)
+            view.edited.connect(self.edited)
+            view.answer_requested.connect(self.answer_requested)
+        else:
+            view = AnswerView(message, versions)
+            view.regenerate_requested.connect(self.regenerate_requested)
+            view.reload_requested.connect(self.reload_requested)
+        view.version_chosen.connect(self.version_chosen)
+        return view
+
+    def _drop_from(self, position: int) -> None:
+        for view in self._views[position:]:
+            self._column.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        del self._views[position:]
+
+    def _note_last(self) -> None:
+        for view in self._views[-3:]:
+            view.keep_actions(view is self._views[-1] and view.message.role == Role.ASSISTANT)
+        if len(self._views) > 1:
+            from app.chat.messages import PromptView
+
+            if isinstance(before := self._views[-2], PromptView):
+                before.set_note("", False)
+
+    def _paint(self) -> None:
+        self._painting.stop()
+        text, self._buffer = self._buffer, ""
+        if not text or self._answer is None:
+            return
+        started = time.perf_counter()
+        self._answer.feed(text)
+        cost_ms = (time.perf_counter() - started) * 1000
+        # A block that is costly to lay out is painted less often, so that the window stays quick.
+        self._painting.setInterval(max(PAINT_MS, round(4 * cost_ms)))
+
+    def _on_scrolled(self, value: int) -> None:
+        self._is_stuck = value >= self.verticalScrollBar().maximum() - NEAR_BOTTOM_PX
+        if value < NEAR_TOP_PX and self._earlier:
+            self._build_earlier()
+
+    def _on_range_changed(self, _minimum: int, maximum: int) -> None:
+        if self._is_stuck:
+            self.verticalScrollBar().setValue(maximum)
+
+    def _build_earlier(self) -> None:
+        """Put earlier messages on top and keep on screen what is there."""
+        bar = self.verticalScrollBar()
+        from_bottom = bar.maximum() - bar.value()
+        batch, self._earlier = self._earlier[-BUILT:], self._earlier[:-BUILT]
+        for message in reversed(batch):
+            view = self._build(message)
+            self._views.insert(0, view)
+            self._column.insertWidget(0, view)
+        self._is_stuck = False
+        self.widget().layout().activate()
+        self.widget().adjustSize()
+        bar.setValue(bar.maximum() - from_bottom)

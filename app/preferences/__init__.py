@@ -1,0 +1,1 @@
+"""The Settings page: every change takes effect at once, each has a reset."""

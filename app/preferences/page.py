@@ -1,0 +1,217 @@
+"""Settings: appearance, where models lie, how many threads, and what Snug is.
+
+Edits `context.settings` and nothing else; who uses a setting listens to it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QUrl
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
+
+from app import __version__, theme
+from app.context import AppContext
+from app.settings import Settings
+from app.widgets import (
+    Card,
+    ElidedLabel,
+    IconButton,
+    Scroll,
+    SecondaryButton,
+    SegmentedControl,
+    Select,
+    body,
+    column,
+    hline,
+    row,
+    second,
+    section,
+    strong,
+    title,
+)
+
+COLUMN_WIDTH = 680
+
+
+class SettingRow(QWidget):
+    """Name and meaning at the left, the control and its reset at the right."""
+
+    def __init__(
+        self, context: AppContext, field: str, name: str, meaning: str, control: QWidget
+    ) -> None:
+        super().__init__()
+        self._settings = context.settings
+        self._field = field
+        self.reset_button = IconButton("reset", f"Reset {name.lower()} to the standard", size_px=28)
+        self.reset_button.clicked.connect(lambda: context.settings.reset(field))
+        # The place of a hidden reset stays free, so that controls keep their line.
+        policy = self.reset_button.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)
+        self.reset_button.setSizePolicy(policy)
+        self.meaning = second(meaning)
+        words = column(strong(name), self.meaning, spacing=2)
+        line = row(spacing=theme.SPACE_12)
+        line.addLayout(words, 1)
+        line.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
+        line.addWidget(self.reset_button, 0, Qt.AlignmentFlag.AlignVCenter)
+        self.setLayout(line)
+        context.settings.changed.connect(self._on_settings_changed)
+        self._on_settings_changed()
+
+    def _on_settings_changed(self) -> None:
+        is_default = getattr(self._settings.value, self._field) == getattr(Settings(), self._field)
+        self.reset_button.setVisible(not is_default)
+
+
+class PreferencesPage(QWidget):
+    """The Settings page."""
+
+    def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context = context
+        self.setProperty("role", "page")
+        content = QWidget()
+        content.setMaximumWidth(COLUMN_WIDTH)
+        content.setLayout(
+            column(
+                title("Settings"),
+                theme.SPACE_8,
+                section("General"),
+                self._build_general(),
+                theme.SPACE_12,
+                section("Models"),
+                self._build_models(),
+                theme.SPACE_12,
+                section("Engine"),
+                self._build_engine(),
+                theme.SPACE_12,
+                section("About"),
+                self._build_about(),
+                None,
+                margin=theme.PAGE_MARGIN,
+            )
+        )
+        holder = QWidget()
+        centred = row(None, None)
+        centred.insertWidget(1, content, 10)
+        holder.setLayout(centred)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(Scroll(holder))
+        context.settings.changed.connect(self._on_settings_changed)
+        self._on_settings_changed()
+
+    def _build_general(self) -> QFrame:
+        self.theme_control = SegmentedControl(
+            "Theme", [("system", "System"), ("light", "Light"), ("dark", "Dark")]
+        )
+        self.theme_control.chosen.connect(
+            lambda choice: self._context.settings.update(theme=choice)
+        )
+        card = Card()
+        card.body.addWidget(
+            SettingRow(
+                self._context,
+                "theme",
+                "Theme",
+                "System follows what the desktop uses, also when it changes.",
+                self.theme_control,
+            )
+        )
+        return card
+
+    def _build_models(self) -> QFrame:
+        choose = SecondaryButton("Choose")
+        choose.setAccessibleName("Choose the models folder")
+        choose.clicked.connect(self._on_choose_clicked)
+        self.reveal_button = IconButton("reveal", "Show the models folder")
+        self.reveal_button.clicked.connect(self._on_reveal_clicked)
+        controls = QWidget()
+        controls.setLayout(row(self.reveal_button, choose, spacing=theme.SPACE_4))
+        self.folder_label = ElidedLabel(role="mono", mode=Qt.TextElideMode.ElideMiddle)
+        card = Card()
+        card.body.addWidget(
+            SettingRow(
+                self._context,
+                "models_folder",
+                "Models folder",
+                "Snug lists what is in it and puts shrunk models there."
+                " Models elsewhere stay where they are.",
+                controls,
+            )
+        )
+        card.body.addWidget(self.folder_label)
+        self.problem_label = second("")
+        self.problem_label.hide()
+        card.body.addWidget(self.problem_label)
+        return card
+
+    def _build_engine(self) -> QFrame:
+        n_cores = os.cpu_count() or 1
+        self.threads_control = Select("Threads")
+        self.threads_control.addItem("Automatic", 0)
+        for n_threads in range(1, n_cores + 1):
+            self.threads_control.addItem(str(n_threads), n_threads)
+        self.threads_control.activated.connect(self._on_threads_activated)
+        card = Card()
+        card.body.addWidget(
+            SettingRow(
+                self._context,
+                "n_threads",
+                "Threads",
+                f"How many of this computer's {n_cores} logical cores work at once. Automatic"
+                " is best unless other programs need room. Counts from the next load on.",
+                self.threads_control,
+            )
+        )
+        return card
+
+    def _build_about(self) -> QFrame:
+        card = Card()
+        card.body.addWidget(strong(f"Snug {__version__}"))
+        card.body.addWidget(
+            body(
+                "Models, conversations and every answer stay on this computer. Snug sends nothing"
+                " anywhere and counts nothing."
+            )
+        )
+        card.body.addWidget(hline())
+        places = self._context.folders
+        card.body.addLayout(_place("Settings and conversations", places.data))
+        card.body.addLayout(_place("Log, without prompts or answers", places.log))
+        return card
+
+    def _on_settings_changed(self) -> None:
+        value = self._context.settings.value
+        self.theme_control.set_value(value.theme)
+        self.folder_label.setText(value.models_folder)
+        index = self.threads_control.findData(value.n_threads)
+        if index < 0:  # set on a computer with more cores
+            self.threads_control.addItem(str(value.n_threads), value.n_threads)
+            index = self.threads_control.count() - 1
+        self.threads_control.setCurrentIndex(index)
+        problem = self._context.settings.problem
+        self.problem_label.setText(problem)
+        self.problem_label.setVisible(bool(problem))
+
+    def _on_threads_activated(self, index: int) -> None:
+        self._context.settings.update(n_threads=self.threads_control.itemData(index))
+
+    def _on_choose_clicked(self) -> None:
+        now = self._context.settings.value.models_folder
+        chosen = QFileDialog.getExistingDirectory(self, "Models folder", now)
+        if chosen:
+            self._context.settings.update(models_folder=chosen)
+
+    def _on_reveal_clicked(self) -> None:
+        folder = Path(self._context.settings.value.models_folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
+
+
+def _place(name: str, path: Path) -> QVBoxLayout:
+    where = ElidedLabel(str(path), role="mono", mode=Qt.TextElideMode.ElideMiddle)
+    return column(second(name), where, spacing=2)

@@ -1,0 +1,214 @@
+"""Problems as people see them: what happened, what to do, and the details for who wants them.
+
+A `ProblemCard` shows an EngineError where it happened. Anything else is a bug of ours and opens a
+dialog with a traceback to copy.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from types import TracebackType
+
+from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import (
+    QApplication,
+    QDialog,
+    QHBoxLayout,
+    QPlainTextEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app import theme
+from app.widgets import (
+    Card,
+    IconButton,
+    IconLabel,
+    PrimaryButton,
+    SecondaryButton,
+    TextLink,
+    body,
+    row,
+    section,
+)
+from engine.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+
+class ProblemCard(Card):
+    """An expected failure: its sentence, its next step, a button that does it, and Details."""
+
+    action = Signal()
+    dismissed = Signal()
+
+    def __init__(
+        self,
+        error: EngineError,
+        action_text: str | None = None,
+        can_dismiss: bool = True,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__("card-bad", parent)
+        self.error = error
+        message = body(error.message)
+        message.setProperty("role", "strong")
+        message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setAccessibleName(f"Problem: {error.message}")
+        top = QHBoxLayout()
+        top.setSpacing(theme.SPACE_12)
+        top.addWidget(IconLabel("warning", 20, "bad"), 0, Qt.AlignmentFlag.AlignTop)
+        words = QVBoxLayout()
+        words.setSpacing(theme.SPACE_4)
+        words.addWidget(message)
+        if error.hint:
+            words.addWidget(body(error.hint))
+        top.addLayout(words, 1)
+        if can_dismiss:
+            close = IconButton("close", "Dismiss", size_px=24)
+            close.clicked.connect(self.dismissed)
+            top.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
+        self.body.addLayout(top)
+        buttons = row(theme.SPACE_32 - theme.SPACE_8)
+        self.action_button: SecondaryButton | None = None
+        if action_text:
+            self.action_button = SecondaryButton(action_text)
+            self.action_button.clicked.connect(self.action)
+            buttons.addWidget(self.action_button)
+        if error.details:
+            self._details = _details_box(error.details)
+            self._details.hide()
+            self._fold = TextLink("Details")
+            self._fold.clicked.connect(self._on_fold_clicked)
+            buttons.addWidget(self._fold)
+        buttons.addStretch(1)
+        if action_text or error.details:
+            self.body.addLayout(buttons)
+        if error.details:
+            self.body.addWidget(self._details)
+
+    def _on_fold_clicked(self) -> None:
+        is_hidden = self._details.isHidden()
+        self._details.setVisible(is_hidden)
+        self._fold.setText("Hide details" if is_hidden else "Details")
+
+
+def _details_box(text: str, height_px: int = 120) -> QPlainTextEdit:
+    box = QPlainTextEdit(text)
+    box.setProperty("role", "code")
+    box.setReadOnly(True)
+    box.setTabChangesFocus(True)
+    box.setFixedHeight(height_px)
+    box.setAccessibleName("Details")
+    return box
+
+
+def ask(parent: QWidget, heading: str, text: str, action_text: str) -> bool:
+    """Ask before something is lost: `text` says what, `action_text` is the button that does it.
+
+    Esc and the focused button keep everything as it is.
+    """
+    dialog = QuestionDialog(parent, heading, text, action_text)
+    return dialog.exec() == QDialog.DialogCode.Accepted
+
+
+class QuestionDialog(QDialog):
+    """The dialog of `ask`, for who needs to open it without waiting."""
+
+    def __init__(self, parent: QWidget, heading: str, text: str, action_text: str) -> None:
+        super().__init__(parent)
+        from app.widgets import DangerButton
+
+        self.setWindowTitle(heading)
+        self.setModal(True)
+        self.keep_button = SecondaryButton("Cancel")
+        self.keep_button.clicked.connect(self.reject)
+        self.action_button = DangerButton(action_text)
+        self.action_button.clicked.connect(self.accept)
+        words = body(text)
+        words.setMinimumWidth(380)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
+        box.setSpacing(theme.SPACE_12)
+        box.addWidget(section(heading))
+        box.addWidget(words)
+        box.addSpacing(theme.SPACE_8)
+        box.addLayout(row(None, self.keep_button, self.action_button))
+        self.keep_button.setDefault(True)
+        self.keep_button.setFocus()
+
+
+class BugDialog(QDialog):
+    """Something went wrong that nobody foresaw: the traceback, ready to copy."""
+
+    def __init__(self, report: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Something went wrong")
+        self.setMinimumWidth(560)
+        self.report = report
+        copy = SecondaryButton("Copy", "copy")
+        copy.clicked.connect(self._on_copy_clicked)
+        close = PrimaryButton("Go on")
+        close.clicked.connect(self.accept)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
+        box.setSpacing(theme.SPACE_12)
+        box.addWidget(section("Something went wrong in Snug"))
+        box.addWidget(
+            body(
+                "This is a fault of the program, not yours. Your conversations and models are"
+                " safe. The text below helps whoever mends it."
+            )
+        )
+        box.addWidget(_details_box(report, 220))
+        box.addLayout(row(copy, None, close))
+
+    def _on_copy_clicked(self) -> None:
+        QGuiApplication.clipboard().setText(self.report)
+
+
+class BugReporter(QObject):
+    """Shows one dialog at a time for exceptions nobody caught, from any thread."""
+
+    caught = Signal(str)
+
+    def __init__(self, parent: QObject) -> None:
+        super().__init__(parent)
+        self._dialog: BugDialog | None = None
+        self.caught.connect(self._on_caught, Qt.ConnectionType.QueuedConnection)
+
+    def install(self) -> None:
+        sys.excepthook = self._excepthook
+        threading.excepthook = lambda args: self._excepthook(
+            args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+        )
+
+    def _excepthook(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            QApplication.quit()
+            return
+        import platform
+        import traceback
+
+        text = "".join(traceback.format_exception(kind, error, trace))
+        log.critical("unforeseen: %s", text)
+        self.caught.emit(
+            f"Snug, Python {platform.python_version()}, {platform.platform()}\n\n{text}"
+        )
+
+    def _on_caught(self, report: str) -> None:
+        if self._dialog is not None:
+            return
+        self._dialog = BugDialog(report, QApplication.activeWindow())
+        self._dialog.finished.connect(self._on_closed)
+        self._dialog.open()
+
+    def _on_closed(self) -> None:
+        if self._dialog:
+            self._dialog.deleteLater()
+        self._dialog = None

@@ -1,0 +1,119 @@
+"""The result when it is there: before and after, and what to do with it."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
+
+from app import theme
+from app.widgets import (
+    Badge,
+    ElidedLabel,
+    PrimaryButton,
+    QuietButton,
+    SecondaryButton,
+    body,
+    number,
+    row,
+    second,
+)
+from app.words import format_bytes, format_bytes_exact, format_duration
+from engine.quantize.shrink import Shrunk
+
+
+class DoneView(QWidget):
+    chat_clicked = Signal()
+    reveal_clicked = Signal()
+    again_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._size = number("")
+        self._badge = Badge("Done", "good")
+        self._what = second("")
+        self._before, self._after = SizeBar("outline"), SizeBar("accent")
+        self._before_size, self._after_size = body(""), body("")
+        self._path = ElidedLabel("", role="second", mode=Qt.TextElideMode.ElideMiddle)
+        self.chat_button = PrimaryButton("Chat with it", "chat")
+        self.chat_button.clicked.connect(self.chat_clicked)
+        self.reveal_button = SecondaryButton("Show in folder", "reveal")
+        self.reveal_button.clicked.connect(self.reveal_clicked)
+        self.again_button = QuietButton("Shrink another")
+        self.again_button.clicked.connect(self.again_clicked)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        bars = QGridLayout()
+        bars.setHorizontalSpacing(theme.SPACE_12)
+        bars.setVerticalSpacing(theme.SPACE_8)
+        bars.setColumnStretch(1, 1)
+        right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+        lines = (
+            ("Before", self._before, self._before_size),
+            ("After", self._after, self._after_size),
+        )
+        for line, (word, bar, size) in enumerate(lines):
+            size.setWordWrap(False)
+            bars.addWidget(second(word), line, 0)
+            bars.addWidget(bar, line, 1)
+            bars.addWidget(size, line, 2, right)
+        box = QVBoxLayout(self)
+        pad = theme.CARD_PADDING
+        box.setContentsMargins(pad, pad, pad, pad)
+        box.setSpacing(theme.SPACE_8)
+        box.addLayout(row(self._size, self._badge, None, spacing=theme.SPACE_12))
+        box.addWidget(self._what)
+        box.addStretch(1)
+        box.addLayout(bars)
+        box.addSpacing(theme.SPACE_8)
+        box.addWidget(self._path)
+        box.addStretch(2)
+        box.addLayout(row(self.chat_button, self.reveal_button, None, self.again_button))
+
+    def show_result(self, result: Shrunk) -> None:
+        self._size.setText(format_bytes(result.size_bytes))
+        self._size.setToolTip(format_bytes_exact(result.size_bytes))
+        share = result.size_bytes / max(1, result.source_bytes)
+        self._what.setText(
+            f"{share:.0%} of what it was, {result.recipe}, {result.bits_per_weight:.2f} bits per"
+            f" weight, in {format_duration(result.seconds)}"
+        )
+        largest = max(result.size_bytes, result.source_bytes)
+        pairs = (
+            (self._before, self._before_size, result.source_bytes),
+            (self._after, self._after_size, result.size_bytes),
+        )
+        for bar, label, size_bytes in pairs:
+            bar.set_fraction(size_bytes / max(1, largest))
+            label.setText(format_bytes(size_bytes))
+            label.setToolTip(format_bytes_exact(size_bytes))
+        self._path.setText(result.path)
+        self._path.setAccessibleName(f"Saved as {result.path}")
+
+
+class SizeBar(QWidget):
+    """A plain bar; the figure beside it says the same."""
+
+    HEIGHT = 12
+
+    def __init__(self, colour: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._colour = colour
+        self._fraction = 0.0
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def sizeHint(self) -> QSize:
+        return QSize(120, self.HEIGHT)
+
+    def set_fraction(self, fraction: float) -> None:
+        self._fraction = fraction
+        self.update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setPen(Qt.PenStyle.NoPen)
+        painter.setBrush(theme.current().colour(self._colour))
+        length = max(4.0, self.width() * self._fraction)
+        painter.drawRoundedRect(QRectF(0, 0, length, self.HEIGHT), 3, 3)

@@ -1,0 +1,76 @@
+"""The result while it is made: the bar, the stage in plain words, the time left, and Cancel."""
+
+from __future__ import annotations
+
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from app import theme
+from app.tasks import Task, TaskState
+from app.widgets import ProgressBar, SecondaryButton, body, number, row, second, strong
+from app.words import format_bytes, format_percent, format_speed, format_time_left
+from engine.fit import Choice
+
+
+class RunningView(QWidget):
+    """Follows one task; `follow` starts, and the page takes over when the task has finished."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._task: Task | None = None
+        self._size = number("")
+        self._what = second("")
+        self._stage = strong("")
+        self._bar = ProgressBar("Shrinking")
+        self._figures = body("")
+        self.cancel_button = SecondaryButton("Cancel", "close")
+        self.cancel_button.setToolTip("Stop and keep no file")
+        self.cancel_button.clicked.connect(self._on_cancel_clicked)
+        box = QVBoxLayout(self)
+        pad = theme.CARD_PADDING
+        box.setContentsMargins(pad, pad, pad, pad)
+        box.setSpacing(theme.SPACE_8)
+        box.addWidget(self._size)
+        box.addWidget(self._what)
+        box.addStretch(1)
+        box.addWidget(self._stage)
+        box.addWidget(self._bar)
+        box.addWidget(self._figures)
+        box.addStretch(2)
+        box.addLayout(row(None, self.cancel_button))
+
+    def follow(self, task: Task, name: str, choice: Choice) -> None:
+        self._task = task
+        self._size.setText(format_bytes(choice.size_bytes))
+        self._what.setText(
+            f"{name} becomes {choice.recipe}, {choice.bits_per_weight:.2f} bits per weight"
+        )
+        task.changed.connect(self._on_changed)
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        task = self._task
+        if task is None:
+            return
+        progress, pace = task.progress, task.pace
+        self.cancel_button.setEnabled(not task.is_cancelling)
+        self._bar.set_fraction(pace.fraction)
+        if task.is_cancelling:
+            self._stage.setText("Stopping")
+        elif task.state == TaskState.QUEUED:
+            self._stage.setText("Waiting for another job to end")
+        elif progress is None:
+            self._stage.setText("Starting")
+        else:
+            self._stage.setText(progress.stage)
+        figures = []
+        if progress and progress.total and pace.fraction is not None:
+            figures.append(format_percent(pace.fraction))
+            if pace.per_second > 0:
+                figures.append(format_speed(pace.per_second, progress.unit))
+            if left := format_time_left(pace.seconds_left):
+                figures.append(left)
+        self._figures.setText(" · ".join(figures) or " ")
+
+    def _on_cancel_clicked(self) -> None:
+        if self._task:
+            self._task.cancel()

@@ -1,0 +1,84 @@
+"""The card at the left of the Shrink page: which model to make smaller."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QModelIndex, Qt, Signal
+from PySide6.QtWidgets import QAbstractItemView, QListView, QStackedWidget, QVBoxLayout, QWidget
+
+from app import theme
+from app.models.details import can_shrink
+from app.models.model_list import ROW_ROLE, ModelList
+from app.models.row import RowDelegate
+from app.models.scan import Row, Shelf
+from app.widgets import Card, QuietButton, row, second, section
+
+
+class SourceCard(Card):
+    """Lists what can be shrunk; `chosen` carries the path of what was picked in the list."""
+
+    chosen = Signal(str)
+    file_clicked = Signal()
+    folder_clicked = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent=parent)
+        self._path = ""
+        self._list = ModelList(self)
+        self.view = QListView()
+        self.view.setAccessibleName("Models to shrink")
+        self.view.setModel(self._list)
+        self._delegate = RowDelegate(shows_verdict=False)
+        self.view.setItemDelegate(self._delegate)
+        self.view.setMouseTracking(True)
+        self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.view.selectionModel().currentChanged.connect(self._on_current_changed)
+        nothing = second(
+            "Nothing to shrink is listed yet: that is a checkpoint folder, or a GGUF file of 16 or"
+            " 32 bits. Drop one here, or choose it."
+        )
+        self._stack = QStackedWidget()
+        aside = QWidget()
+        box = QVBoxLayout(aside)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(nothing)
+        box.addStretch(1)
+        self._stack.addWidget(aside)
+        self._stack.addWidget(self.view)
+        self.file_button = QuietButton("Choose a file", "file")
+        self.file_button.clicked.connect(self.file_clicked)
+        self.folder_button = QuietButton("Choose a folder", "folder")
+        self.folder_button.clicked.connect(self.folder_clicked)
+        # The rows have a ground of their own: they reach a little into the card's padding.
+        self.body.setContentsMargins(8, theme.CARD_PADDING, 8, 8)
+        heading = section("Source")
+        heading.setContentsMargins(8, 0, 8, 0)
+        aside.setContentsMargins(8, 0, 8, 0)
+        self.body.addWidget(heading)
+        self.body.addWidget(self._stack, 1)
+        self.body.addLayout(row(self.file_button, self.folder_button, None, spacing=0))
+
+    def row_of(self, path: str) -> Row | None:
+        found: Row | None = self._list.index_of(path).data(ROW_ROLE)
+        return found
+
+    def show_shelf(self, shelf: Shelf) -> None:
+        self._list.set_rows(tuple(row for row in shelf.rows if can_shrink(row)))
+        self._stack.setCurrentIndex(1 if self._list.rows else 0)
+        self.select(self._path)
+
+    def select(self, path: str) -> None:
+        """Mark the model at `path`, now or as soon as it is listed, without telling `chosen`."""
+        self._path = path
+        index = self._list.index_of(path)
+        if index.isValid():
+            self.view.setCurrentIndex(index)
+        else:
+            self.view.clearSelection()
+
+    def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
+        row: Row | None = current.data(ROW_ROLE)
+        if row and row.entry.path != self._path:
+            self._path = row.entry.path
+            self.chosen.emit(self._path)

@@ -1,0 +1,265 @@
+"""The window: a navigation rail and one page at a time. Wires pages to each other, no more.
+
+A page is imported and built when it is first shown, and the first one only after the window has
+been painted: an empty window at once is better than a full one late.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
+from PySide6.QtGui import QCloseEvent, QKeySequence, QPaintEvent, QShortcut
+from PySide6.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QMainWindow,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from app import icons, theme
+from app.context import AppContext
+
+if TYPE_CHECKING:
+    from app.jobs_panel import JobsButton, JobsPanel
+    from app.tasks import Task
+
+PageName = Literal["chat", "models", "shrink", "settings"]
+
+PAGES: tuple[tuple[PageName, str, str], ...] = (
+    ("chat", "Chat", "Ctrl+1"),
+    ("models", "Models", "Ctrl+2"),
+    ("shrink", "Shrink", "Ctrl+3"),
+    ("settings", "Settings", "Ctrl+4"),
+)
+"""Name (also the icon's), text and shortcut; the last one stands at the foot of the rail."""
+
+
+class Window(QMainWindow):
+    """Owns the pages and the context; closing it ends every process."""
+
+    def __init__(self, context: AppContext) -> None:
+        super().__init__()
+        self.context = context
+        self.setWindowTitle("Snug")
+        self.setMinimumSize(900, 600)
+        self._pages: dict[PageName, QWidget] = {}
+        self._stack = QStackedWidget()
+        self._nav = QButtonGroup(self)
+        self._nav_buttons: dict[PageName, QToolButton] = {}
+        self._is_painted = False
+        self._jobs_panel: JobsPanel | None = None
+        self.jobs_button: JobsButton | None = None
+        central = QWidget()
+        central.setProperty("role", "page")
+        box = QHBoxLayout(central)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self._build_rail())
+        box.addWidget(self._stack, 1)
+        self.setCentralWidget(central)
+        self._add_shortcuts()
+        self._restore_geometry()
+        self._nav_buttons["chat"].setChecked(True)
+        context.tasks.added.connect(self._on_task_added)
+
+    # Pages
+
+    def show_page(self, name: PageName) -> QWidget:
+        """Show `name`, building it on the first visit."""
+        page: QWidget = self.page(name)
+        self._stack.setCurrentWidget(page)
+        self._nav_buttons[name].setChecked(True)
+        return page
+
+    def page(self, name: PageName) -> Any:
+        """The page `name`, built but not necessarily shown. Any: each page has its own methods."""
+        if name not in self._pages:
+            page = self._builders[name](self.context)
+            self._pages[name] = page
+            self._stack.addWidget(page)
+            self._wire(name, page)
+        return self._pages[name]
+
+    @property
+    def current_page_name(self) -> PageName:
+        shown = self._stack.currentWidget()
+        return next((name for name, page in self._pages.items() if page is shown), "chat")
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        super().paintEvent(event)
+        if not self._is_painted:
+            self._is_painted = True
+            QTimer.singleShot(0, self._on_first_painted)
+
+    def _on_first_painted(self) -> None:
+        if not self._pages:
+            self.show_page("chat")
+
+    @property
+    def _builders(self) -> dict[PageName, Callable[[AppContext], QWidget]]:
+        return {
+            "chat": _build_chat,
+            "models": _build_models,
+            "shrink": _build_shrink,
+            "settings": _build_preferences,
+        }
+
+    def _wire(self, name: PageName, page: Any) -> None:
+        match name:
+            case "chat":
+                page.models_requested.connect(lambda: self.show_page("models"))
+            case "models":
+                page.chat_requested.connect(self.chat_with)
+                page.shrink_requested.connect(self.shrink)
+            case "shrink":
+                page.chat_requested.connect(self.chat_with)
+            case "settings":
+                pass
+
+    def chat_with(self, path: str) -> None:
+        self.show_page("chat")
+        self.page("chat").open_model(path)
+
+    def shrink(self, path: str) -> None:
+        self.show_page("shrink")
+        self.page("shrink").set_source(path)
+
+    # The rail
+
+    def _build_rail(self) -> QFrame:
+        rail = QFrame()
+        rail.setProperty("role", "rail-ground")
+        rail.setFixedWidth(theme.RAIL_WIDTH + theme.SPACE_8)
+        rail.setAccessibleName("Navigation")
+        box = QVBoxLayout(rail)
+        box.setContentsMargins(theme.SPACE_4, theme.SPACE_12, theme.SPACE_4, theme.SPACE_12)
+        box.setSpacing(theme.SPACE_4)
+        for name, text, shortcut in PAGES[:-1]:
+            box.addWidget(self._nav_button(name, text, shortcut))
+        box.addStretch(1)
+        box.addWidget(self._nav_button(*PAGES[-1]))
+        self._rail_box = box
+        return rail
+
+    def _nav_button(self, name: PageName, text: str, shortcut: str) -> QToolButton:
+        button = QToolButton()
+        button.setProperty("role", "rail")
+        button.setText(text)
+        button.setIcon(icons.icon(name, "second", checked_colour="accent"))
+        button.setIconSize(QSize(20, 20))
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        button.setCheckable(True)
+        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        button.setAccessibleName(text)
+        button.setToolTip(f"{text} ({shortcut})")
+        button.setFixedSize(theme.RAIL_WIDTH, 52)
+        button.clicked.connect(lambda: self.show_page(name))
+        self._nav.addButton(button)
+        self._nav_buttons[name] = button
+        return button
+
+    def _on_task_added(self) -> None:
+        if self.jobs_button is None:
+            from app.jobs_panel import JobsButton
+
+            self.jobs_button = JobsButton(self.context.tasks)
+            self.jobs_button.clicked.connect(self._on_jobs_clicked)
+            place = self._rail_box.count() - 1
+            self._rail_box.insertWidget(place, self.jobs_button, 0, Qt.AlignmentFlag.AlignHCenter)
+
+    def _on_jobs_clicked(self) -> None:
+        assert self.jobs_button
+        if self._jobs_panel is None:
+            from app.jobs_panel import JobsPanel
+
+            self._jobs_panel = JobsPanel(self.context.tasks, self)
+        self._jobs_panel.open_beside(self.jobs_button)
+
+    # Keys
+
+    def _add_shortcuts(self) -> None:
+        for name, _text, keys in PAGES:
+            self._on_keys(keys, partial(self.show_page, name))
+        self._on_keys("Ctrl+,", lambda: self.show_page("settings"))
+        self._on_keys("Ctrl+N", lambda: self._in_chat("new_chat"))
+        self._on_keys("Ctrl+K", lambda: self._in_chat("find_conversation"))
+        self._on_keys("Ctrl+Q", self.close)
+
+    def _on_keys(self, keys: str, act: Callable[[], object]) -> None:
+        QShortcut(QKeySequence(keys), self).activated.connect(act)
+
+    def _in_chat(self, method: str) -> None:
+        self.show_page("chat")
+        getattr(self.page("chat"), method)()
+
+    # Coming and going
+
+    def _restore_geometry(self) -> None:
+        kept = base64.b64decode(self.context.settings.value.window_geometry)
+        if not kept or not self.restoreGeometry(QByteArray(kept)):
+            self.resize(1180, 760)
+
+    def _may_close(self) -> bool:
+        active = self.context.tasks.active
+        if not active:
+            return True
+        from app.problems import ask
+
+        return ask(self, *_what_closing_loses(active))
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        if not self._may_close():
+            event.ignore()
+            return
+        geometry = base64.b64encode(self.saveGeometry().data()).decode()
+        self.context.settings.update(window_geometry=geometry)
+        for page in self._pages.values():
+            # A page with a process of its own ends it in `shutdown`.
+            if hasattr(page, "shutdown"):
+                page.shutdown()
+        self.context.shutdown()
+        event.accept()
+
+
+def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
+    """Heading, sentence and button for closing while `active` is not finished."""
+    from app.words import plural
+
+    titles = ", ".join(task.title for task in active)
+    return (
+        f"{plural(len(active), 'job')} not finished",
+        f"{titles}: closing discards what was done so far. The sources stay as they are.",
+        "Discard and close",
+    )
+
+
+def _build_chat(context: AppContext) -> QWidget:
+    from app.chat.page import ChatPage
+
+    return ChatPage(context)
+
+
+def _build_models(context: AppContext) -> QWidget:
+    from app.models.page import ModelsPage
+
+    return ModelsPage(context)
+
+
+def _build_shrink(context: AppContext) -> QWidget:
+    from app.shrink.page import ShrinkPage
+
+    return ShrinkPage(context)
+
+
+def _build_preferences(context: AppContext) -> QWidget:
+    from app.preferences.page import PreferencesPage
+
+    return PreferencesPage(context)

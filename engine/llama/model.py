@@ -1,0 +1,246 @@
+"""A model in memory: its weights, and the vocabulary that turns text into tokens and back."""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import os
+import threading
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+from engine.errors import (
+    CorruptFile,
+    EngineError,
+    InferenceError,
+    OutOfMemory,
+    UnsupportedArchitecture,
+    UnsupportedTokenizer,
+)
+from engine.ggml_types import FileType
+from engine.gguf import GgufFile
+from engine.jobs import Progress
+from engine.llama.library import library
+
+POLL_S = 0.05
+MAX_TEXT_BYTES = 64 << 20
+"""A longer prompt is refused: no context holds it, and llama.cpp counts its bytes in 32 bits."""
+
+_TOKEN_NULL = -1
+# What llama.cpp says when memory was refused: std::bad_alloc, ggml's buffers, a GPU's driver.
+_OUT_OF_MEMORY = ("failed to allocate", "unable to allocate", "bad_alloc", "out of memory")
+
+
+class Model:
+    """A loaded model. `close` frees it, after every context made from it."""
+
+    def __init__(self, file: GgufFile, handle: int) -> None:
+        self._c = library().c
+        self.handle = handle
+        self.path = file.path
+        self.metadata = file.metadata
+        self.size_bytes = file.size_bytes
+        self.architecture = str(file.get("general.architecture", ""))
+        self.name = str(file.get("general.name") or file.path.stem)
+        self.type = _type_name(file)
+        self.n_params = sum(tensor.n_elements for tensor in file.tensors)
+        self.n_ctx_train: int = self._c.llama_model_n_ctx_train(handle)
+        self.chat_template: str | None = file.get("tokenizer.chat_template")
+        self.vocabulary = Vocabulary(self._c.llama_model_get_vocab(handle))
+
+    def close(self) -> None:
+        if self.handle:
+            self._c.llama_model_free(self.handle)
+            self.handle = 0
+
+
+def load_model(path: str | Path, n_gpu_layers: int = -1) -> Generator[Progress, None, Model]:
+    """Load the GGUF at `path`; closing the generator stops llama.cpp at the next tensor.
+
+    The file is checked by our own parser before llama.cpp sees it. Raises NotFound, StorageError,
+    CorruptFile, UnsupportedTensor, UnsupportedArchitecture, UnsupportedTokenizer, OutOfMemory.
+    """
+    file = open_model_file(path)
+    loading = _Loading(file.path, n_gpu_layers)
+    thread = threading.Thread(target=loading.run, name="load-model", daemon=True)
+    thread.start()
+    model = None
+    try:
+        while thread.is_alive():
+            done = int(loading.fraction * file.size_bytes)
+            yield Progress("Loading the model", done, file.size_bytes, "bytes")
+            thread.join(POLL_S)
+        if not loading.handle:
+            raise _load_error(file, loading.log_lines())
+        model = Model(file, loading.handle)
+        return model
+    finally:
+        loading.is_cancelled = True
+        thread.join()
+        if model is None and loading.handle:
+            library().c.llama_model_free(loading.handle)
+
+
+def open_model_file(path: str | Path) -> GgufFile:
+    """Open a GGUF that claims to hold a whole model; raises as `load_model`."""
+    file = GgufFile.open(path)
+    if not file.get("general.architecture"):
+        raise CorruptFile(
+            f"{file.path.name} does not say what kind of model it holds.",
+            hint="Get the file again from where it came from.",
+        )
+    if not file.tensors:
+        raise CorruptFile(
+            f"{file.path.name} holds a vocabulary and no model.",
+            hint="Choose the file with the weights.",
+        )
+    return file
+
+
+class _Loading:
+    """One call of llama_model_load_from_file, on a thread of its own."""
+
+    def __init__(self, path: Path, n_gpu_layers: int) -> None:
+        self.fraction = 0.0
+        self.is_cancelled = False
+        self.handle = 0
+        self._path = path
+        self._library = library()
+        self._library.log_lines.clear()
+        self._params = self._library.c.llama_model_default_params()
+        self._params.n_gpu_layers = n_gpu_layers
+        self._callback = self._library.c.llama_progress_callback(self._on_progress)
+        self._params.progress_callback = self._callback
+
+    def run(self) -> None:
+        path = os.fsencode(self._path)
+        self.handle = self._library.c.llama_model_load_from_file(path, self._params) or 0
+
+    def log_lines(self) -> list[str]:
+        return list(self._library.log_lines)
+
+    def _on_progress(self, fraction: float, _data: object) -> bool:
+        self.fraction = fraction
+        return not self.is_cancelled
+
+
+class Vocabulary:
+    """Text to tokens and back, as the model's own tokenizer does it."""
+
+    def __init__(self, handle: int) -> None:
+        self._c = library().c
+        self._handle = handle
+        self._buffer = ctypes.create_string_buffer(512)
+        self.n_tokens: int = self._c.llama_vocab_n_tokens(handle)
+        self.bos: int = self._c.llama_vocab_bos(handle)
+        self.eos: int = self._c.llama_vocab_eos(handle)
+        self.adds_bos: bool = self._c.llama_vocab_get_add_bos(handle)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the tokens of `text`, special ones recognised, with one BOS if the model wants it.
+
+        Raises InferenceError for a text that is too long for any model.
+        """
+        data = text.encode("utf-8", "replace")
+        if len(data) > MAX_TEXT_BYTES:
+            raise InferenceError(
+                f"The text is too long: {len(data):,} bytes.", hint="Send a shorter one."
+            )
+        tokens = (ctypes.c_int32 * (len(data) + 2))()
+        n = self._c.llama_tokenize(
+            self._handle, data, len(data), tokens, len(tokens), True, True
+        )
+        if n < 0:
+            raise InferenceError("The text could not be split into tokens.")
+        # A template or a user may have written the BOS that the tokenizer adds.
+        is_doubled = self.adds_bos and n > 1 and tokens[0] == tokens[1] == self.bos
+        return list(tokens[1 if is_doubled else 0 : n])
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """Return the bytes of `token`, which may be a part of a character; none for a special one."""
+        buffer = self._buffer
+        n = self._c.llama_token_to_piece(self._handle, token, buffer, len(buffer), 0, special)
+        if n < 0:
+            self._buffer = ctypes.create_string_buffer(-n)
+            return self.piece(token, special)
+        return buffer.raw[:n]
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        return b"".join(map(self.piece, tokens)).decode("utf-8", "replace")
+
+    def text_of(self, token: int) -> str:
+        """Return the text of a special token as templates write it, empty if there is none."""
+        if token == _TOKEN_NULL:
+            return ""
+        return self.piece(token, special=True).decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether `token` ends an answer: end of sequence, of turn, of message, and their kin."""
+        return bool(self._c.llama_vocab_is_eog(self._handle, token))
+
+
+class StreamDecoder:
+    """Turns tokens into text one at a time and holds back a character until all of it is there."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, token: int) -> str:
+        return self._utf8.decode(self._vocabulary.piece(token))
+
+    def flush(self) -> str:
+        """Return what is left of an incomplete character."""
+        return self._utf8.decode(b"", final=True)
+
+
+def out_of_memory(lines: Sequence[str], what: str, hint: str) -> OutOfMemory | None:
+    """Return the error for a log in which llama.cpp says that memory was refused."""
+    for line in lines:
+        if any(words in line.lower() for words in _OUT_OF_MEMORY):
+            return OutOfMemory(
+                f"There is not enough memory for {what}.", hint=hint, details="\n".join(lines)
+            )
+    return None
+
+
+def _load_error(file: GgufFile, lines: list[str]) -> EngineError:
+    """Say what llama.cpp's log means for the user; the log itself becomes the details."""
+    name, details = file.path.name, "\n".join(lines)
+    if "unknown model architecture" in details:
+        architecture = file.get("general.architecture")
+        return UnsupportedArchitecture(
+            f"{name} is a model of a kind that Snug does not know yet: {architecture}.",
+            hint="Update Snug, or choose a model of another family.",
+            details=details,
+        )
+    for words in ("unknown pre-tokenizer", "unknown tokenizer", "cannot find tokenizer"):
+        if words in details:
+            return UnsupportedTokenizer(
+                f"{name} has a tokenizer that Snug does not know yet.",
+                hint="Update Snug, or choose another file of this model.",
+                details=details,
+            )
+    if error := out_of_memory(
+        lines, f"the weights of {name}", "Close other programs or choose a smaller model."
+    ):
+        return error
+    missing = next((line for line in lines if "missing tensor" in line), "")
+    tensor = missing.partition("'")[2].partition("'")[0]
+    what = f"the tensor {tensor} is missing" if tensor else "it could not be loaded"
+    return CorruptFile(
+        f"{name} is not a whole model: {what}.",
+        hint="Get the file again, or convert the original checkpoint again.",
+        details=details,
+    )
+
+
+def _type_name(file: GgufFile) -> str:
+    """The recipe of the whole file, else the type that most of its weights have."""
+    stored = file.get("general.file_type")
+    if stored in list(FileType):
+        return FileType(stored).name
+    sizes: dict[str, int] = {}
+    for tensor in file.tensors:
+        sizes[tensor.type.name] = sizes.get(tensor.type.name, 0) + tensor.n_elements
+    return max(sizes, key=lambda name: sizes[name])

@@ -1,0 +1,234 @@
+"""How like the original a shrunk model still is, measured on a text.
+
+The definitions of `llama-perplexity --kl-divergence`, but both models run side by side, so that the
+original's probabilities are neither rounded nor stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotYet
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import msgspec
+
+from engine.errors import CorruptFile, FormatError, InferenceError
+from engine.jobs import Job, Progress, Step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engine.llama.evaluate import Evaluator
+
+T = TypeVar("T")
+
+SHORTEST_N_CTX = 8
+_PATIENCE_S = 0.08  # the longest time between two steps of a job, with some room
+# Mean KL divergence in nats, below which the words hold.
+_VERDICTS = (
+    (0.003, "practically identical"),
+    (0.015, "nearly identical"),
+    (0.05, "very close"),
+    (0.15, "noticeably different"),
+)
+_WORST = "clearly worse"
+
+
+class QualityReport(msgspec.Struct, frozen=True):
+    """A model against its reference: KL divergences in nats over `n_tokens` predictions.
+
+    `same_top_fraction` is how often both would choose the same next token.
+    """
+
+    kld_mean: float
+    kld_median: float
+    kld_p99: float
+    kld_max: float
+    same_top_fraction: float
+    perplexity: float
+    perplexity_reference: float
+    n_tokens: int
+    verdict: str
+
+
+class Quality(Job, frozen=True):
+    """Compare the GGUF `model` with the GGUF `reference` it was made from, on the file `text`.
+
+    The text is read in chunks of `n_ctx` tokens, of each the second half is scored; `chunks` 0 is
+    the whole text. Raises FormatError when the vocabularies differ, InferenceError when the text
+    is too short, CorruptFile when a model computes NaN, and what loading a model raises.
+    """
+
+    Result: ClassVar = QualityReport
+
+    model: str
+    reference: str
+    text: str
+    chunks: int = 0
+    n_ctx: int = 512
+
+    def run(self) -> Generator[Step, None, QualityReport]:
+        from engine.llama.evaluate import Evaluator
+
+        yield Progress("Reading the text", 0, None, "bytes")
+        text = _read_text(Path(self.text))
+        _require_sense(self.n_ctx)
+        _require_same_vocabulary(self.model, self.reference)
+        reference = yield from Evaluator.load(self.reference, self.n_ctx)
+        try:
+            model = yield from Evaluator.load(self.model, self.n_ctx)
+            try:
+                return (yield from self._compare(reference, model, text))
+            finally:
+                model.close()
+        finally:
+            reference.close()
+
+    def _compare(
+        self, reference: Evaluator, model: Evaluator, text: str
+    ) -> Generator[Step, None, QualityReport]:
+        waiting = Progress("Reading the text", 0, None, "tokens")
+        tokens = yield from _aside(lambda: reference.tokenize(text), waiting)
+        n_chunks = len(tokens) // self.n_ctx
+        if n_chunks == 0:
+            raise InferenceError(
+                f"The text is too short to judge a model on: {len(tokens):,} tokens, and one chunk "
+                f"takes {self.n_ctx:,}.",
+                hint="Choose a longer text; a few pages are enough for a first impression.",
+            )
+        n_chunks = min(n_chunks, self.chunks or n_chunks)
+        n_total = n_chunks * self.n_ctx
+        scores = []
+        for start in range(0, n_total, self.n_ctx):
+            chunk = tokens[start : start + self.n_ctx]
+            done = Progress("Comparing", start, n_total, "tokens")
+            yield done
+            scored = yield from _aside(
+                lambda chunk=chunk: _score(reference, model, chunk),
+                done,
+                interrupt=lambda: (reference.interrupt(), model.interrupt()),
+            )
+            scores.append(scored)
+        yield Progress("Comparing", n_total, n_total, "tokens")
+        return _report(scores, Path(self.model).name)
+
+
+def verdict(kld_mean: float) -> str:
+    """Say in words what a mean KL divergence of `kld_mean` nats is like."""
+    return next((words for limit, words in _VERDICTS if kld_mean < limit), _WORST)
+
+
+class _Scores(msgspec.Struct, frozen=True):
+    """The figures of one chunk, [n] each: see `compare_logits`."""
+
+    kld: NDArray[np.float64]
+    nll_reference: NDArray[np.float64]
+    nll_model: NDArray[np.float64]
+    same_top: NDArray[np.bool_]
+
+
+def _score(reference: Evaluator, model: Evaluator, chunk: Sequence[int]) -> _Scores | None:
+    """Let both models read `chunk` and compare what they expected; None if interrupted."""
+    import numpy as np
+
+    from engine._native import compare_logits
+
+    expected = reference.logits(chunk)  # [n, n_vocab]
+    if expected is None:
+        return None
+    found = model.logits(chunk)  # [n, n_vocab]
+    if found is None:
+        return None
+    targets = np.array(reference.targets(chunk), dtype=np.int32)  # [n]
+    n = len(targets)
+    scores = _Scores(np.empty(n), np.empty(n), np.empty(n), np.empty(n, dtype=np.bool_))
+    compare_logits(
+        expected,
+        found,
+        targets,
+        scores.kld,
+        scores.nll_reference,
+        scores.nll_model,
+        scores.same_top,
+    )
+    return scores
+
+
+def _report(chunks: Sequence[_Scores | None], name: str) -> QualityReport:
+    import numpy as np
+
+    scores = [s for s in chunks if s is not None]
+    kld = np.concatenate([s.kld for s in scores])
+    nll_model = np.concatenate([s.nll_model for s in scores])
+    nll_reference = np.concatenate([s.nll_reference for s in scores])
+    if not (np.isfinite(kld).all() and np.isfinite(nll_model).all()):
+        raise CorruptFile(
+            f"The predictions of {name} or of its reference are not numbers.",
+            hint="Shrink the model again; if that does not help, get the original again.",
+        )
+    return QualityReport(
+        kld_mean=float(kld.mean()),
+        kld_median=float(np.median(kld)),
+        kld_p99=float(np.quantile(kld, 0.99)),
+        kld_max=float(kld.max()),
+        same_top_fraction=float(np.concatenate([s.same_top for s in scores]).mean()),
+        perplexity=float(np.exp(nll_model.mean())),
+        perplexity_reference=float(np.exp(nll_reference.mean())),
+        n_tokens=len(kld),
+        verdict=verdict(float(kld.mean())),
+    )
+
+
+def _aside(
+    call: Callable[[], T], meanwhile: Progress, interrupt: Callable[[], object] | None = None
+) -> Generator[Progress, None, T]:
+    """Run `call` on a thread and yield `meanwhile` until it is done.
+
+    When the generator is closed, `interrupt` is called until `call` has returned.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="compare") as thread:
+        future = thread.submit(call)
+        try:
+            while True:
+                try:
+                    return future.result(_PATIENCE_S)
+                except NotYet:
+                    yield meanwhile
+        finally:
+            # Again and again: an interrupt between two models would be forgotten by the second.
+            while interrupt is not None and not future.done():
+                interrupt()
+                wait([future], _PATIENCE_S)
+
+
+def _read_text(path: Path) -> str:
+    from engine.files import read_error
+
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as e:
+        raise read_error(e, path) from e
+
+
+def _require_sense(n_ctx: int) -> None:
+    if n_ctx < SHORTEST_N_CTX:
+        raise InferenceError(
+            f"Chunks of {n_ctx} tokens are too short to judge a model on.",
+            hint=f"Take at least {SHORTEST_N_CTX}; 512 is usual.",
+        )
+
+
+def _require_same_vocabulary(model: str, reference: str) -> None:
+    from engine.gguf import GgufFile
+
+    a, b = GgufFile.open(model), GgufFile.open(reference)
+    keys = ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens")
+    if any(a.get(key) != b.get(key) for key in keys):
+        raise FormatError(
+            f"{a.path.name} and {b.path.name} have different vocabularies, so what they expect"
+            " cannot be compared.",
+            hint="Choose the file that the model was made from as the reference.",
+        )
