@@ -47,9 +47,9 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     from PySide6.QtWidgets import QApplication
 
     from app import theme
+    from app.bugs import BugReporter
     from app.context import AppContext
     from app.folders import folders
-    from app.problems import BugReporter
     from app.window import Window
 
     _start_log(folders().log)
@@ -94,7 +94,7 @@ def _start_log(folder: Path) -> None:
 
 
 def _rotate(newest: Path) -> None:
-    """Rotate once a start: a session writes little, and logging.handlers costs 10 ms of start-up."""
+    """Rotate at the start only: a session writes little, and logging.handlers costs 10 ms."""
     if not newest.exists() or newest.stat().st_size < LOG_BYTES:
         return
     for number in range(LOG_FILES, 0, -1):

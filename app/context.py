@@ -1,6 +1,6 @@
 """What every page gets by its constructor: settings, tasks, library, store.
 
-Knows no page. The library and the store are made when first asked for.
+Knows no page. All but the settings are made when first asked for.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from PySide6.QtCore import QObject, Signal
 
 from app.folders import Folders, folders
 from app.settings import Settings, SettingsFile
-from app.tasks import Tasks
 
 if TYPE_CHECKING:
     from app.store import Store
+    from app.tasks import Tasks
     from engine.library import Library
 
 
@@ -51,16 +51,16 @@ class SettingsStore(QObject):
 class AppContext(QObject):
     """One a window; `shutdown` ends every process and closes the database."""
 
-    def __init__(
-        self,
-        where: Folders | None = None,
-        tasks: Tasks | None = None,
-        parent: QObject | None = None,
-    ) -> None:
+    def __init__(self, where: Folders | None = None, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.folders = where or folders()
         self.settings = SettingsStore(SettingsFile(self.folders.config / "settings.json"), self)
-        self.tasks = tasks or Tasks(self)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        from app.tasks import Tasks
+
+        return Tasks(self)
 
     @cached_property
     def _library(self) -> Library:
@@ -83,6 +83,7 @@ class AppContext(QObject):
         return Store(self.folders.data / "conversations.db")
 
     def shutdown(self) -> None:
-        self.tasks.shutdown()
+        if "tasks" in self.__dict__:
+            self.tasks.shutdown()
         if "store" in self.__dict__:
             self.store.close()

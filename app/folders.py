@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 
-
-class Folders(msgspec.Struct, frozen=True):
+class Folders(NamedTuple):
     """`config` holds settings, `data` conversations, `models` shrunk models, `log` the log."""
 
     config: Path

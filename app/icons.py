@@ -5,10 +5,15 @@ An icon follows a change of theme by itself: its engine asks for the colour when
 
 from __future__ import annotations
 
-from PySide6.QtCore import QByteArray, QPoint, QRect, QRectF, QSize, Qt
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QByteArray, QPoint, QRectF, Qt
 from PySide6.QtGui import QIcon, QIconEngine, QPainter, QPixmap, QPixmapCache
 
 from app import theme
+
+if TYPE_CHECKING:
+    from PySide6.QtCore import QRect, QSize
 
 _DISABLED_OPACITY = 0.45
 

@@ -1,20 +1,14 @@
 """Problems as people see them: what happened, what to do, and the details for who wants them.
 
-A `ProblemCard` shows an EngineError where it happened. Anything else is a bug of ours and opens a
-dialog with a traceback to copy.
+A `ProblemCard` shows an EngineError where it happened. Anything else is a bug of ours: the
+`BugDialog`, which `app/bugs.py` opens, has a traceback to copy.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-import threading
-from types import TracebackType
-
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
-    QApplication,
     QDialog,
     QHBoxLayout,
     QPlainTextEdit,
@@ -35,8 +29,6 @@ from app.widgets import (
     section,
 )
 from engine.errors import EngineError
-
-log = logging.getLogger(__name__)
 
 
 class ProblemCard(Card):
@@ -168,47 +160,3 @@ class BugDialog(QDialog):
 
     def _on_copy_clicked(self) -> None:
         QGuiApplication.clipboard().setText(self.report)
-
-
-class BugReporter(QObject):
-    """Shows one dialog at a time for exceptions nobody caught, from any thread."""
-
-    caught = Signal(str)
-
-    def __init__(self, parent: QObject) -> None:
-        super().__init__(parent)
-        self._dialog: BugDialog | None = None
-        self.caught.connect(self._on_caught, Qt.ConnectionType.QueuedConnection)
-
-    def install(self) -> None:
-        sys.excepthook = self._excepthook
-        threading.excepthook = lambda args: self._excepthook(
-            args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
-        )
-
-    def _excepthook(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            QApplication.quit()
-            return
-        import platform
-        import traceback
-
-        text = "".join(traceback.format_exception(kind, error, trace))
-        log.critical("unforeseen: %s", text)
-        self.caught.emit(
-            f"Snug, Python {platform.python_version()}, {platform.platform()}\n\n{text}"
-        )
-
-    def _on_caught(self, report: str) -> None:
-        if self._dialog is not None:
-            return
-        self._dialog = BugDialog(report, QApplication.activeWindow())
-        self._dialog.finished.connect(self._on_closed)
-        self._dialog.open()
-
-    def _on_closed(self) -> None:
-        if self._dialog:
-            self._dialog.deleteLater()
-        self._dialog = None

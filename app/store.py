@@ -312,9 +312,9 @@ class Store:
         """The ids of `message` and its siblings, oldest first."""
         with _translated(self.path):
             rows = self._db.execute(
-                """SELECT id FROM messages WHERE conversation_id = ? AND parent_id IS ?
-                ORDER BY id""",
-                (message.conversation_id, message.parent_id),
+                """SELECT id FROM messages
+                WHERE conversation_id = ? AND parent_id IS ? AND role = ? ORDER BY id""",
+                (message.conversation_id, message.parent_id, message.role),
             ).fetchall()
         return tuple(row["id"] for row in rows)
 

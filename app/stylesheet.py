@@ -168,7 +168,7 @@ def build(theme: Theme) -> str:
 
     tokens = {
         name: getattr(theme, name)
-        for name in theme.__struct_fields__
+        for name in theme._fields
         if isinstance(getattr(theme, name), str)
     }
     derived = {f"{tone}_tint": theme.tint(tone) for tone in ("good", "caution", "bad", "accent")}

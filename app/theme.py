@@ -6,11 +6,11 @@ Knows no page; `app/stylesheet.py` turns the tokens into Qt's stylesheet.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
-import msgspec
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QPalette
 from PySide6.QtWidgets import QApplication, QStyleFactory, QWidget
@@ -44,7 +44,7 @@ UI_FAMILY: Final = "Inter"
 MONO_FAMILY: Final = "JetBrains Mono"
 
 
-class CodeColours(msgspec.Struct, frozen=True):
+class CodeColours(NamedTuple):
     """Syntax colours, readable on `surface` and `raised`."""
 
     keyword: str
@@ -55,7 +55,7 @@ class CodeColours(msgspec.Struct, frozen=True):
     type: str
 
 
-class Theme(msgspec.Struct, frozen=True):
+class Theme(NamedTuple):
     """The colour tokens of one theme as #RRGGBB; `bits` runs from 2 to 8 and more bits."""
 
     name: Literal["light", "dark"]
@@ -99,7 +99,9 @@ def mix(ground: str, over: str, amount: float) -> str:
 
 @cache
 def load(name: Literal["light", "dark"]) -> Theme:
-    return msgspec.json.decode((RESOURCES / "themes" / f"{name}.json").read_bytes(), type=Theme)
+    tokens = json.loads((RESOURCES / "themes" / f"{name}.json").read_bytes())
+    code = CodeColours(**tokens.pop("code"))
+    return Theme(**tokens, code=code)
 
 
 class Appearance(QObject):

@@ -459,6 +459,8 @@ class EmptyState(QWidget):
         words = second(text)
         # Wide enough that two short sentences make two lines.
         words.setFixedWidth(360)
+        words.ensurePolished()
+        words.setMinimumHeight(words.heightForWidth(360))
         centre = Qt.AlignmentFlag.AlignHCenter
         words.setAlignment(centre)
         box = QVBoxLayout(self)

@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
-from PySide6.QtGui import QCloseEvent, QKeySequence, QPaintEvent, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -28,6 +27,8 @@ from app import icons, theme
 from app.context import AppContext
 
 if TYPE_CHECKING:
+    from PySide6.QtGui import QCloseEvent, QPaintEvent
+
     from app.jobs_panel import JobsButton, JobsPanel
     from app.tasks import Task
 
@@ -65,10 +66,8 @@ class Window(QMainWindow):
         box.addWidget(self._build_rail())
         box.addWidget(self._stack, 1)
         self.setCentralWidget(central)
-        self._add_shortcuts()
         self._restore_geometry()
         self._nav_buttons["chat"].setChecked(True)
-        context.tasks.added.connect(self._on_task_added)
 
     # Pages
 
@@ -100,8 +99,14 @@ class Window(QMainWindow):
             QTimer.singleShot(0, self._on_first_painted)
 
     def _on_first_painted(self) -> None:
+        self.complete()
         if not self._pages:
             self.show_page("chat")
+
+    def complete(self) -> None:
+        """Add what the first paint did not need: keys, and the place where jobs will show."""
+        self._add_shortcuts()
+        self.context.tasks.added.connect(self._on_task_added)
 
     @property
     def _builders(self) -> dict[PageName, Callable[[AppContext], QWidget]]:
@@ -194,6 +199,8 @@ class Window(QMainWindow):
         self._on_keys("Ctrl+Q", self.close)
 
     def _on_keys(self, keys: str, act: Callable[[], object]) -> None:
+        from PySide6.QtGui import QKeySequence, QShortcut
+
         QShortcut(QKeySequence(keys), self).activated.connect(act)
 
     def _in_chat(self, method: str) -> None:

@@ -15,10 +15,10 @@ def compare_logits(
 ) -> None:
     """Compares the next-token distributions of a test model with those of its reference.
 
-    `reference`, `test`: [n, n_vocab] logits; `targets`: [n] the true next tokens. Written, [n] each:
-    `kld` = KL(reference || test) and `nll_*` = negative log-likelihood of the target, in nats;
-    `same_top` = both rank the same token first. A logit of -inf is a token of probability 0; a row
-    with NaN or +inf gives NaN. `n_threads` 0 = one for each logical core. Releases the GIL.
+    `reference`, `test`: [n, n_vocab] logits; `targets`: [n] the true next tokens. Written, [n] of
+    each: `kld` = KL(reference || test) and `nll_*` = negative log-likelihood of the target, in
+    nats; `same_top` = both rank the same token first. A logit of -inf is a token of probability 0;
+    a row with NaN or +inf gives NaN. `n_threads` 0 = one for each logical core. Releases the GIL.
 
     Raises TypeError for another dtype, a strided or a read-only output; ValueError for shapes that
     do not match and targets outside of the vocabulary.

@@ -117,9 +117,7 @@ class Checkpoint:
         return memoryview(mapped)[tensor.begin : tensor.end]
 
     def close(self) -> None:
-        """Let go of the files; views from `data` must be gone by then."""
-        for mapped in self._maps.values():
-            mapped.close()
+        """Let go of the files; each is closed with the last view of it."""
         self._maps.clear()
 
 

@@ -116,10 +116,9 @@ class GgufFile:
         return mapped
 
     def close(self) -> None:
-        """Let go of the file; views from `raw` must be gone by then."""
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        """Let go of the file; it is closed with the last view of it."""
+        # Not closed here: the traceback of an error still holds views, and would become another.
+        self._map = None
 
     def __enter__(self) -> Self:
         return self
@@ -154,6 +153,11 @@ class GgufWriter:
             self._index += 1
             self._n_written = 0
             self._skip_empty()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes written so far, header included."""
+        return self._output.n_bytes
 
     @property
     def is_complete(self) -> bool:

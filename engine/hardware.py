@@ -7,6 +7,7 @@ container, a systemd unit) counts like the size of the machine.
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
 import subprocess
 import sys
@@ -116,8 +117,11 @@ def detect(devices: tuple[Device, ...] = ()) -> Computer:
 
 
 def _installed_gb(size_bytes: int) -> int:
-    """The size as it is sold: memory of 16.4e9 bytes (with what firmware kept) is "16 GB"."""
-    return max(1, round(size_bytes / 2**30))
+    """The size as it is sold: 15.4 GiB are "16 GB" of which the firmware kept some."""
+    size_gib = size_bytes / 2**30
+    if abs(size_gib - round(size_gib)) < 0.05 or size_gib < 2:
+        return max(1, round(size_gib))
+    return 2 * math.ceil(size_gib / 2)
 
 
 def _cgroup_limits(membership: Path, root: Path) -> list[tuple[int, int]]:

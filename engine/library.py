@@ -158,37 +158,16 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
 
     if not path.exists():
         return broken("It is not there any more.", "Connect its drive, or remove it from the list.")
-    missing = [file for file in files if not Path(file).exists()]
-    if missing:
-        names = ", ".join(Path(file).name for file in missing[:3])
-        return broken(
-            f"{len(missing)} of its {len(files)} parts are missing: {names}.",
-            "Put all the parts into one folder.",
-        )
     try:
-        parts = [describe(Path(file)) for file in files]
+        return Entry(str(path), describe(path), "", own, files)
     except EngineError as error:
         return broken(error.message, error.hint)
     except OSError as error:
         return broken(f"It cannot be read: {error.strerror or error}.", "Check its permissions.")
-    return Entry(str(path), _joined(parts), "", own, files)
-
-
-def _joined(parts: list[ModelSummary]) -> ModelSummary:
-    """Make one summary of a split GGUF: the first part has the metadata, all have tensors."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    n_params = sum(part.n_params for part in parts)
-    bits = sum(part.bits_per_weight * part.n_params for part in parts) / max(1, n_params)
-    size_bytes = sum(part.size_bytes for part in parts)
-    return msgspec.structs.replace(
-        first, n_params=n_params, bits_per_weight=bits, size_bytes=size_bytes
-    )
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    """Tell whether `folder` holds weights beside a config.json; pickled ones too, to say why not."""
+    """Tell whether `folder` has weights beside a config.json; pickled ones too, to say why not."""
     if not (folder / "config.json").is_file():
         return False
     return any(path.suffix.lower() in CHECKPOINT_WEIGHTS for path in _items(folder))

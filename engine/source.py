@@ -10,6 +10,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
 from engine.errors import FormatError
 from engine.gguf import GgufFile
 from engine.gguf_values import TensorInfo, Value
@@ -53,13 +54,17 @@ def open_source(path: str | PathLike[str]) -> ModelSource:
         from engine.convert.view import CheckpointView
 
         return CheckpointView.open(path)
-    if path.suffix.lower() in PICKLES or path.suffix.lower() == ".safetensors":
-        from engine.checkpoint import refuse_lone_file
-
-        refuse_lone_file(path)
+    suffix = path.suffix.lower()
+    if suffix in PICKLE_SUFFIXES:
+        raise refuse_pickle(path)
+    if suffix == ".safetensors":
+        raise FormatError(
+            f"{path.name} is a part of a checkpoint.",
+            hint="Choose the folder that holds it, with config.json and the tokenizer.",
+        )
     model = GgufFile.open(path)
     n_files = model.get("split.count", 1)
-    if n_files > 1:
+    if isinstance(n_files, int) and n_files > 1:
         raise FormatError(
             f"{path.name} is one of {n_files} files of a split model.",
             hint="Use the checkpoint, or join the files with llama.cpp's llama-gguf-split first.",

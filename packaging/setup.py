@@ -19,7 +19,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +53,9 @@ def main() -> int:
 
     import system
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
+        if signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(stop, signal.default_int_handler)
     try:
         with only_one_at_a_time():
             set_up(goal)
@@ -191,8 +192,7 @@ def unpacked_source(package: str) -> Path:
         fetch += ["-d", str(home), f"{package}=={version}"]
         run_quietly([*pip(), *fetch], f"Fetching {package}", "llama-cpp-fetch")
         (archive,) = home.glob("*.tar.gz")
-        with tarfile.open(archive) as tar:
-            tar.extractall(home / "unpacked", filter="data")
+        shutil.unpack_archive(archive, home / "unpacked")
         archive.unlink()
         (folder,) = (home / "unpacked").iterdir()
         folder.rename(source)
@@ -216,20 +216,19 @@ def venv_key() -> str:
 
 
 def packages_key() -> str:
-    return digest(venv_version(), CONSTRAINTS.read_text(), *requirements())
+    return digest(venv_version(), CONSTRAINTS.read_text("utf-8"), *requirements())
 
 
 def llama_key() -> str:
     version = pinned("llama-cpp-python")
-    return digest(venv_version(), version, LLAMA_ONLY.read_text(), *LLAMA_OPTIONS)
+    return digest(venv_version(), version, LLAMA_ONLY.read_text("utf-8"), *LLAMA_OPTIONS)
 
 
 def native_key() -> str:
-    files = [ROOT / "pyproject.toml", *sorted((ROOT / "native").iterdir())]
-    pins = (pinned("nanobind"), pinned("scikit-build-core"))
-    return digest(
-        venv_version(), *pins, *(text for file in files for text in (file.name, file.read_text()))
-    )
+    native = ROOT / "native"
+    files = [ROOT / "pyproject.toml", native / "CMakeLists.txt", *sorted(native.glob("*.?pp"))]
+    texts = [text for file in files for text in (file.name, file.read_text("utf-8"))]
+    return digest(venv_version(), pinned("nanobind"), pinned("scikit-build-core"), *texts)
 
 
 def digest(*parts: str) -> str:
@@ -238,21 +237,23 @@ def digest(*parts: str) -> str:
 
 def venv_version() -> str:
     """Returns the version of the Python that `.venv` was made with."""
-    return (VENV / "pyvenv.cfg").read_text()
+    return (VENV / "pyvenv.cfg").read_text("utf-8")
 
 
 def requirements() -> list[str]:
     """Returns all that pyproject.toml asks for, of the app and of those who work on it."""
     import tomllib
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     groups = project["dependency-groups"]
     return [*project["project"]["dependencies"], *groups["build"], *groups["dev"]]
 
 
 def pinned(package: str) -> str:
     """Returns the version that constraints.txt names for `package`."""
-    found = re.search(rf"^{re.escape(package)}==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
+    found = re.search(
+        rf"^{re.escape(package)}==(\S+)$", CONSTRAINTS.read_text("utf-8"), re.MULTILINE
+    )
     if found is None:
         raise Failed(f"{CONSTRAINTS.name} does not say which version of {package} to install.")
     return found[1]
@@ -263,13 +264,17 @@ def pinned(package: str) -> str:
 
 @contextlib.contextmanager
 def only_one_at_a_time() -> Iterator[None]:
-    """Waits while another set-up works in this checkout."""
+    """Waits while another set-up works in this checkout.
+
+    pip inherits the lock: a compilation that outlives this process, killed, still holds it.
+    """
     if os.name == "nt":
         yield
         return
     import fcntl
 
     checkout = os.open(ROOT, os.O_RDONLY)
+    os.set_inheritable(checkout, True)
     try:
         try:
             fcntl.flock(checkout, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -314,6 +319,7 @@ def run_quietly(command: list[str], title: str, log_name: str, **environment: st
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            close_fds=False,
         )
         try:
             while process.poll() is None:

@@ -87,7 +87,8 @@ def split_reasoning(text: str) -> tuple[str | None, bool, int]:
             return text[start:].strip(), False, len(text)
         return text[start:end].strip(), True, end + len(CLOSE_TAG)
     end = text.find(CLOSE_TAG)
-    if end >= 0 and text[text.rfind("\n", 0, end) + 1 : end].strip() == "" and "```" not in text[:end]:
+    is_alone = end >= 0 and not text[text.rfind("\n", 0, end) + 1 : end].strip()
+    if is_alone and "```" not in text[:end]:
         return text[:end].strip(), True, end + len(CLOSE_TAG)
     return None, True, 0
 

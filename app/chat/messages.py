@@ -26,6 +26,7 @@ from engine.errors import EngineError
 BUBBLE_PART = 0.7
 """The widest a bubble gets, of the width it has."""
 
+AGAIN, RELOAD = "Answer again", "Reload the model"
 SOME_ENDS = {"length": "context full", "cancelled": "stopped", "error": "failed"}
 
 
@@ -90,21 +91,24 @@ class MessageView(QWidget):
         self.message = message
         self.versions = VersionSwitch(message.id, versions)
         self.versions.chosen.connect(self.version_chosen)
-        self.actions = ActionRow()
+        self.tools = ActionRow()
         self._keeps_actions = False
 
     def keep_actions(self, keeps: bool) -> None:
         """Show the actions also without hover: the last answer does."""
         self._keeps_actions = keeps
-        self.actions.set_shown(keeps or self.underMouse())
+        self.tools.set_shown(keeps or self.underMouse())
+
+    def set_crashed(self, is_crashed: bool) -> None:
+        """The model is gone: only an answer has something to say to that."""
 
     def enterEvent(self, event: QEnterEvent) -> None:
         super().enterEvent(event)
-        self.actions.set_shown(True)
+        self.tools.set_shown(True)
 
     def leaveEvent(self, event: QEvent) -> None:
         super().leaveEvent(event)
-        self.actions.set_shown(self._keeps_actions)
+        self.tools.set_shown(self._keeps_actions)
 
 
 class PromptView(MessageView):
@@ -133,13 +137,13 @@ class PromptView(MessageView):
         self.answer_button = QuietButton("Answer this", "regenerate")
         self.answer_button.clicked.connect(lambda: self.answer_requested.emit(self.message))
         self.answer_button.hide()
-        self.actions.add(CopyButton("Copy message", lambda: self.message.content))
+        self.tools.add(CopyButton("Copy message", lambda: self.message.content))
         self.edit_button = IconButton("edit", "Edit message", size_px=28)
         self.edit_button.clicked.connect(self._on_edit_clicked)
-        self.actions.add(self.edit_button)
+        self.tools.add(self.edit_button)
         self._foot = QWidget()
         self._foot.setLayout(
-            row(None, self.note, self.answer_button, self.actions, self.versions, spacing=4)
+            row(None, self.note, self.answer_button, self.tools, self.versions, spacing=4)
         )
         self._editor: PromptEditor | None = None
         box = QVBoxLayout(self)
@@ -228,14 +232,13 @@ class AnswerView(MessageView):
         self._figures = second("")
         self._figures.setWordWrap(False)
         self._problem: ProblemCard | None = None
-        self.actions.add(CopyButton("Copy answer", self.plain_text))
+        self._is_crashed = False
+        self.tools.add(CopyButton("Copy answer", self.plain_text))
         self.regenerate_button = IconButton("regenerate", "Answer again", size_px=28)
-        self.regenerate_button.clicked.connect(
-            lambda: self.regenerate_requested.emit(self.message)
-        )
-        self.actions.add(self.regenerate_button)
+        self.regenerate_button.clicked.connect(lambda: self.regenerate_requested.emit(self.message))
+        self.tools.add(self.regenerate_button)
         self._foot = QWidget()
-        self._foot.setLayout(row(self.versions, self.actions, self._figures, None, spacing=4))
+        self._foot.setLayout(row(self.versions, self.tools, self._figures, None, spacing=4))
         self._box = QVBoxLayout(self)
         self._box.setContentsMargins(0, 0, 0, 0)
         self._box.setSpacing(theme.SPACE_4)
@@ -267,10 +270,7 @@ class AnswerView(MessageView):
         self._figures.setText(figures(message))
         if message.error and self._problem is None:
             error = EngineError.revive(message.error)
-            is_gone = message.error.code in ("WorkerCrashed", "DeviceLost", "OutOfMemory")
-            self._problem = ProblemCard(
-                error, "Reload the model" if is_gone else "Answer again", can_dismiss=False
-            )
+            self._problem = ProblemCard(error, AGAIN, can_dismiss=False)
             self._problem.action.connect(self._on_problem_action)
             self._box.insertWidget(2, self._problem)
         if not message.content and not message.error:
@@ -280,9 +280,13 @@ class AnswerView(MessageView):
         """The answer as the model wrote it, without its reasoning."""
         return self._stream.text[split_reasoning(self._stream.text)[2] :].strip()
 
+    def set_crashed(self, is_crashed: bool) -> None:
+        self._is_crashed = is_crashed
+        if self._problem and self._problem.action_button:
+            self._problem.action_button.setText(RELOAD if is_crashed else AGAIN)
+
     def _on_problem_action(self) -> None:
-        assert self._problem and self._problem.action_button
-        if self._problem.action_button.text() == "Reload the model":
+        if self._is_crashed:
             self.reload_requested.emit()
         else:
             self.regenerate_requested.emit(self.message)

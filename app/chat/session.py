@@ -178,8 +178,12 @@ class Session(QObject):
         self._enter(State.NO_MODEL)
 
     def ask(self, prompt: Message) -> None:
-        """Answer `prompt` when the model is loaded and done with what it was asked before."""
-        self._queue.append(prompt)
+        """Answer `prompt` when the model is loaded and done with what it was asked before.
+
+        A prompt that waits right above this one is not answered by itself any more.
+        """
+        waiting = [p for p in self._queue if p.id not in (prompt.id, prompt.parent_id)]
+        self._queue = [*waiting, prompt]
         if self.state in (State.NO_MODEL, State.CRASHED) and self.model_path:
             self.load()
         self._go_on()

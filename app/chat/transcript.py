@@ -14,7 +14,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app import theme
-from app.store import Message, Role
+from app.store import Message, Role, Status
 from app.widgets import Scroll
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Transcript(Scroll):
     ) -> None:
         content = QWidget()
         super().__init__(content, parent)
+        self._content = content
         self.setAccessibleName("Conversation")
         self._versions_of = versions_of
         self._column = QVBoxLayout()
@@ -77,20 +78,18 @@ class Transcript(Scroll):
         return self._views
 
     def show_path(self, path: Sequence[Message]) -> None:
-        """Show a conversation from its end; a view of a message that stays is kept."""
+        """Show a conversation from its end; views whose message stays are kept."""
         self._painting.stop()
         self._buffer, self._answer = "", None
         kept = 0
-        shown = [*self._earlier, *(view.message for view in self._views)]
-        for before, after in zip(shown, path, strict=False):
-            if before != after:
-                break
-            kept += 1
-        kept = max(0, kept - len(self._earlier)) if self._earlier else kept
-        if len(shown) - len(self._views) > len(path) - BUILT and kept == 0:
-            self._earlier = []
+        if list(path[: len(self._earlier)]) == self._earlier:
+            shown = (view.message for view in self._views)
+            for before, after in zip(shown, path[len(self._earlier) :], strict=False):
+                if before != after:
+                    break
+                kept += 1
         if kept == 0:
-            self._earlier = list(path[:-BUILT]) if len(path) > BUILT else []
+            self._earlier = list(path[:-BUILT])
         self._drop_from(kept)
         for message in path[len(self._earlier) + kept :]:
             self._append(message)
@@ -98,19 +97,8 @@ class Transcript(Scroll):
         self.stick()
 
     def add(self, message: Message) -> None:
-        """Show a message below the last one."""
+        """Show a message below the last one; a STREAMING one is then fed."""
         self._append(message)
-        self._note_last()
-        self.stick()
-
-    def begin_answer(self, message: Message) -> None:
-        """Show an answer that will be fed, with what there is of it."""
-        from app.chat.messages import AnswerView
-
-        self._append(message)
-        view = self._views[-1]
-        assert isinstance(view, AnswerView)
-        self._answer = view
         self._note_last()
         self.stick()
 
@@ -138,6 +126,11 @@ class Transcript(Scroll):
         if self._views and isinstance(view := self._views[-1], PromptView):
             view.set_note(text, is_unanswered)
 
+    def set_crashed(self, is_crashed: bool) -> None:
+        """Whether what a failed answer needs first is the model, loaded again."""
+        for view in self._views:
+            view.set_crashed(is_crashed)
+
     def stick(self) -> None:
         """Go to the end and stay there while it grows."""
         self._is_stuck = True
@@ -163,6 +156,8 @@ class Transcript(Scroll):
             view = AnswerView(message, versions)
             view.regenerate_requested.connect(self.regenerate_requested)
             view.reload_requested.connect(self.reload_requested)
+            if message.status == Status.STREAMING:
+                self._answer = view
         view.version_chosen.connect(self.version_chosen)
         return view
 
@@ -212,6 +207,5 @@ class Transcript(Scroll):
             self._views.insert(0, view)
             self._column.insertWidget(0, view)
         self._is_stuck = False
-        self.widget().layout().activate()
-        self.widget().adjustSize()
+        self._content.adjustSize()
         bar.setValue(bar.maximum() - from_bottom)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
+from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
 from app import theme
 from app.models.scan import Row
@@ -23,9 +23,21 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
-from app.words import format_bytes, format_bytes_exact, format_count, plural
+from app.words import format_bytes, format_bytes_exact, format_count
 
-SIXTEEN_BITS = ("F32", "F16", "BF16")
+FACTS = (
+    "Size",
+    "Type",
+    "Parameters",
+    "Architecture",
+    "Layers",
+    "Context",
+    "Vocabulary",
+    "Template",
+    "Licence",
+    "Memory",
+    "Path",
+)
 
 
 class Details(Card):
@@ -50,6 +62,8 @@ class Details(Card):
         self._grid.setHorizontalSpacing(theme.SPACE_16)
         self._grid.setVerticalSpacing(theme.SPACE_8)
         self._grid.setColumnStretch(1, 1)
+        self._lines: dict[str, tuple[QLabel, QLabel]] = {}
+        self._build_facts()
         self.chat_button = PrimaryButton("Chat", "chat")
         self.shrink_button = SecondaryButton("Shrink", "shrink")
         self.shrink_first_button = PrimaryButton("Shrink", "shrink")
@@ -102,23 +116,26 @@ class Details(Card):
         self.shrink_button.setVisible(is_source and is_chattable)
         self._show_facts(row)
 
-    def _show_facts(self, row: Row) -> None:
-        while self._grid.count():
-            item = self._grid.takeAt(0)
-            if item and (label := item.widget()):
-                label.deleteLater()
-        for number, (what, value, tooltip) in enumerate(_facts(row)):
+    def _build_facts(self) -> None:
+        top = Qt.AlignmentFlag.AlignTop
+        for line, what in enumerate(FACTS):
             key = second(what)
             key.setWordWrap(False)
-            key.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
-            shown = _path_label(value) if what == "Path" else body(value)
-            shown.setAccessibleName(f"{what}: {value}")
-            shown.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-            if tooltip:
-                shown.setToolTip(tooltip)
-            top = Qt.AlignmentFlag.AlignTop
-            self._grid.addWidget(key, number, 0, top)
-            self._grid.addWidget(shown, number, 1, top)
+            value = ElidedLabel(mode=Qt.TextElideMode.ElideMiddle) if what == "Path" else body("")
+            value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            self._grid.addWidget(key, line, 0, top)
+            self._grid.addWidget(value, line, 1, top)
+            self._lines[what] = (key, value)
+
+    def _show_facts(self, row: Row) -> None:
+        facts = _facts(row)
+        for what, (key, value) in self._lines.items():
+            text, tooltip = facts.get(what, ("", ""))
+            value.setText(text)
+            value.setToolTip(tooltip)
+            value.setAccessibleName(f"{what}: {text}")
+            key.setVisible(bool(text))
+            value.setVisible(bool(text))
 
 
 def can_shrink(row: Row) -> bool:
@@ -129,29 +146,24 @@ def can_shrink(row: Row) -> bool:
     return summary.kind == "checkpoint" or not summary.quantized
 
 
-def _path_label(path: str) -> QLabel:
-    return ElidedLabel(path, mode=Qt.TextElideMode.ElideMiddle)
-
-
-def _facts(row: Row) -> list[tuple[str, str, str]]:
-    """What is shown of a model: (what, value, tooltip)."""
-    summary, verdict = row.entry.summary, row.verdict
+def _facts(row: Row) -> dict[str, tuple[str, str]]:
+    """What is shown of a model: (value, tooltip) of each of FACTS that is known."""
+    summary, memory = row.entry.summary, row.verdict.memory
+    facts = {"Path": (row.entry.path, row.entry.path)}
     if summary is None:
-        return [("Path", row.entry.path, "")]
-    facts = [
-        ("Size", format_bytes(summary.size_bytes), format_bytes_exact(summary.size_bytes)),
-        ("Type", f"{summary.type}, {summary.bits_per_weight:.2f} bits per weight", ""),
-        ("Parameters", format_count(summary.n_params), f"{summary.n_params:,}"),
-        ("Architecture", summary.architecture, ""),
-        ("Layers", str(summary.n_layers), ""),
-        ("Context", f"{summary.n_ctx_train:,} tokens", "As long as it was trained for"),
-        ("Vocabulary", f"{summary.n_vocab:,} tokens", ""),
-        ("Template", "Its own" if summary.has_chat_template else "None: it continues text", ""),
-        ("Licence", summary.license or "Not stated", ""),
-    ]
-    if verdict.memory:
-        total = format_bytes(verdict.memory.total_bytes)
-        context = plural(verdict.n_ctx, "token")
-        facts.append(("Memory", f"{total} predicted, with {context} of context", verdict.reason))
-    facts.append(("Path", row.entry.path, row.entry.path))
+        return facts
+    facts |= {
+        "Size": (format_bytes(summary.size_bytes), format_bytes_exact(summary.size_bytes)),
+        "Type": (f"{summary.type}, {summary.bits_per_weight:.2f} bits per weight", ""),
+        "Parameters": (format_count(summary.n_params), f"{summary.n_params:,}"),
+        "Architecture": (summary.architecture, ""),
+        "Layers": (str(summary.n_layers), ""),
+        "Context": (f"{summary.n_ctx_train:,} tokens", "As long as it was trained for"),
+        "Vocabulary": (f"{summary.n_vocab:,} tokens", ""),
+        "Template": ("Its own" if summary.has_chat_template else "None, it continues text", ""),
+        "Licence": (summary.license or "Not stated", ""),
+    }
+    if memory:
+        words = f"{format_bytes(memory.total_bytes)} with {row.verdict.n_ctx:,} tokens"
+        facts["Memory"] = (words, f"Predicted:\n{row.verdict.reason}")
     return facts

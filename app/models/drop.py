@@ -78,7 +78,7 @@ class _Veil(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         veil = QColor(colours.window)
-        veil.setAlphaF(0.88)
+        veil.setAlphaF(0.94)
         painter.fillRect(self.rect(), veil)
         frame = QRectF(self.rect()).adjusted(INSET, INSET, -INSET, -INSET)
         painter.setPen(QPen(QColor(colours.accent), 2))

@@ -47,6 +47,7 @@ class ModelsPage(QWidget):
         self._context = context
         self._selected_path = ""
         self.setProperty("role", "page")
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._scan = Scan(self)
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
@@ -60,6 +61,7 @@ class ModelsPage(QWidget):
 
     def _build(self) -> None:
         self._sum = second("Looking for models")
+        self._sum.setWordWrap(False)
         self.add_file_button = SecondaryButton("Add a file", "file")
         self.add_file_button.setToolTip("Add a GGUF file from anywhere on this computer")
         self.add_file_button.clicked.connect(self._on_add_file_clicked)
@@ -144,6 +146,7 @@ class ModelsPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
+        (self.view if self._list.rows else self).setFocus(Qt.FocusReason.OtherFocusReason)
         self.refresh()
 
     def _on_found(self, shelf: Shelf) -> None:
@@ -158,6 +161,8 @@ class ModelsPage(QWidget):
         self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))
         if row := self.current_row():
             self.details.show_row(row)
+            if self.hasFocus():
+                self.view.setFocus(Qt.FocusReason.OtherFocusReason)
 
     def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
         row: Row | None = current.data(ROW_ROLE)

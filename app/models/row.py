@@ -16,6 +16,7 @@ GAP = 2
 PADDING = 12
 BADGE_HEIGHT = 20
 BADGE_PADDING = 8
+DISABLED_OPACITY = 0.55
 
 
 class RowDelegate(QStyledItemDelegate):
@@ -40,11 +41,14 @@ class RowDelegate(QStyledItemDelegate):
         area: QRect = option.rect.adjusted(1, 1, -1, -1 - GAP)
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        if not option.state & QStyle.StateFlag.State_Enabled:
+            painter.setOpacity(DISABLED_OPACITY)
         self._paint_ground(painter, QRectF(area), option.state)
         inner = area.adjusted(PADDING, 9, -PADDING, -9)
         upper = QRect(inner.left(), inner.top(), inner.width(), 20)
         lower = QRect(inner.left(), inner.bottom() - 20, inner.width(), BADGE_HEIGHT)
-        self._paint_words(painter, row, upper, lower)
+        is_selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        self._paint_words(painter, row, upper, lower, is_selected)
         painter.restore()
 
     def _paint_ground(self, painter: QPainter, area: QRectF, state: QStyle.StateFlag) -> None:
@@ -60,7 +64,9 @@ class RowDelegate(QStyledItemDelegate):
             painter.setPen(now.colour("accent"))
         painter.drawRoundedRect(area.adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
 
-    def _paint_words(self, painter: QPainter, row: Row, upper: QRect, lower: QRect) -> None:
+    def _paint_words(
+        self, painter: QPainter, row: Row, upper: QRect, lower: QRect, is_selected: bool
+    ) -> None:
         now = theme.current()
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         size_font = theme.ui_font(12)
@@ -68,7 +74,9 @@ class RowDelegate(QStyledItemDelegate):
         painter.setFont(size_font)
         painter.setPen(now.colour("second"))
         painter.drawText(upper, right, size_words(row))
-        badge_width = self._paint_badge(painter, row, lower) if self._shows_verdict else 0
+        badge_width = (
+            self._paint_badge(painter, row, lower, is_selected) if self._shows_verdict else 0
+        )
         self._line(
             painter,
             upper.adjusted(0, 0, -size_width - PADDING, 0),
@@ -90,13 +98,13 @@ class RowDelegate(QStyledItemDelegate):
         shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, area.width())
         painter.drawText(area, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, shown)
 
-    def _paint_badge(self, painter: QPainter, row: Row, line: QRect) -> int:
+    def _paint_badge(self, painter: QPainter, row: Row, line: QRect, is_selected: bool) -> int:
         """Paint the fit badge at the right end of `line`; return its width in px."""
         font = theme.ui_font(12, QFont.Weight.Medium)
         text_width = QFontMetrics(font).horizontalAdvance(row.verdict.words)
         width = text_width + 2 * BADGE_PADDING
         chip = QRect(line.right() - width + 1, line.top(), width, BADGE_HEIGHT)
-        ink, ground = badge_colours(row.verdict.tone)
+        ink, ground = badge_colours(row.verdict.tone, is_selected)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(ground))
         painter.drawRoundedRect(QRectF(chip), theme.RADIUS_CHIP, theme.RADIUS_CHIP)
@@ -106,9 +114,14 @@ class RowDelegate(QStyledItemDelegate):
         return width
 
 
-def badge_colours(tone: Tone) -> tuple[str, str]:
-    """Ink and ground of a badge, the same as the stylesheet gives a `Badge`."""
+def badge_colours(tone: Tone, is_selected: bool) -> tuple[str, str]:
+    """Ink and ground of a badge, the same as the stylesheet gives a `Badge`.
+
+    On a selected row, which is tinted itself, the chip has the colour of the surface.
+    """
     now = theme.current()
+    if is_selected:
+        return (now.second if tone == "neutral" else getattr(now, tone)), now.surface
     if tone == "neutral":
         return now.second, now.raised
     return getattr(now, tone), now.tint(tone)

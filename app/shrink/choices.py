@@ -112,7 +112,7 @@ class ChoiceRow(QRadioButton):
         text = "Recommended"
         width = QFontMetrics(font).horizontalAdvance(text) + 16
         chip = QRect(x, (self.height() - 20) // 2, width, 20)
-        ink, ground = badge_colours("good")
+        ink, ground = badge_colours("good", self.isChecked())
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(ground))
         painter.drawRoundedRect(QRectF(chip), theme.RADIUS_CHIP, theme.RADIUS_CHIP)

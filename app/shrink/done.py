@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from app import theme
@@ -14,6 +14,8 @@ from app.widgets import (
     QuietButton,
     SecondaryButton,
     body,
+    column,
+    hline,
     number,
     row,
     second,
@@ -32,9 +34,9 @@ class DoneView(QWidget):
         self._size = number("")
         self._badge = Badge("Done", "good")
         self._what = second("")
-        self._before, self._after = SizeBar("outline"), SizeBar("accent")
+        self._before, self._after = SizeBar("outline", 0.55), SizeBar("accent", 1.0)
         self._before_size, self._after_size = body(""), body("")
-        self._path = ElidedLabel("", role="second", mode=Qt.TextElideMode.ElideMiddle)
+        self._path = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.chat_button = PrimaryButton("Chat with it", "chat")
         self.chat_button.clicked.connect(self.chat_clicked)
         self.reveal_button = SecondaryButton("Show in folder", "reveal")
@@ -58,18 +60,25 @@ class DoneView(QWidget):
             bars.addWidget(second(word), line, 0)
             bars.addWidget(bar, line, 1)
             bars.addWidget(size, line, 2, right)
-        box = QVBoxLayout(self)
         pad = theme.CARD_PADDING
-        box.setContentsMargins(pad, pad, pad, pad)
-        box.setSpacing(theme.SPACE_8)
-        box.addLayout(row(self._size, self._badge, None, spacing=theme.SPACE_12))
-        box.addWidget(self._what)
-        box.addStretch(1)
-        box.addLayout(bars)
-        box.addSpacing(theme.SPACE_8)
-        box.addWidget(self._path)
-        box.addStretch(2)
-        box.addLayout(row(self.chat_button, self.reveal_button, None, self.again_button))
+        heading = row(self._size, self._badge, None, spacing=theme.SPACE_12)
+        upper = column(
+            column(heading, self._what, spacing=2),
+            theme.SPACE_24,
+            bars,
+            theme.SPACE_16,
+            column(second("Saved as"), self._path, spacing=2),
+            None,
+        )
+        upper.setContentsMargins(pad, pad, pad, pad)
+        lower = row(self.chat_button, self.reveal_button, None, self.again_button)
+        lower.setContentsMargins(pad, theme.SPACE_12, pad, theme.SPACE_12)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addLayout(upper, 1)
+        box.addWidget(hline())
+        box.addLayout(lower)
 
     def show_result(self, result: Shrunk) -> None:
         self._size.setText(format_bytes(result.size_bytes))
@@ -95,11 +104,11 @@ class DoneView(QWidget):
 class SizeBar(QWidget):
     """A plain bar; the figure beside it says the same."""
 
-    HEIGHT = 12
+    HEIGHT = 16
 
-    def __init__(self, colour: str, parent: QWidget | None = None) -> None:
+    def __init__(self, colour: str, amount: float, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._colour = colour
+        self._colour, self._amount = colour, amount
         self._fraction = 0.0
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
@@ -114,6 +123,6 @@ class SizeBar(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(Qt.PenStyle.NoPen)
-        painter.setBrush(theme.current().colour(self._colour))
+        painter.setBrush(QColor(theme.current().tint(self._colour, self._amount)))
         length = max(4.0, self.width() * self._fraction)
         painter.drawRoundedRect(QRectF(0, 0, length, self.HEIGHT), 3, 3)

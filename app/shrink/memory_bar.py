@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app import theme
 from app.words import format_bytes
-from engine.fit import Memory
+from engine.fit import Memory, usable_bytes
 from engine.hardware import Computer
 
 BAR_HEIGHT = 14
@@ -18,6 +18,7 @@ LEGEND_TOP = BAR_HEIGHT + 10
 LINE_HEIGHT = 20
 N_COLUMNS = 3
 DOT = 8
+MISSING = "Missing"
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -58,26 +59,27 @@ class MemoryBar(QWidget):
             return []
         now, memory, computer = theme.current(), self._memory, self._computer
         free_bytes = computer.memory_available_bytes
-        parts = [
-            Part(
-                "In use",
-                computer.memory_total_bytes - free_bytes,
-                theme.mix(now.surface, now.outline, 0.75),
-            ),
-            Part("Weights", memory.weights_bytes, now.accent),
-            Part("Context", memory.kv_cache_bytes, theme.mix(now.surface, now.accent, 0.62)),
-            Part(
-                "Buffers",
-                memory.compute_bytes + memory.runtime_bytes,
-                theme.mix(now.surface, now.accent, 0.34),
-            ),
+        usable = usable_bytes(free_bytes)
+        in_use_bytes = computer.memory_total_bytes - free_bytes
+        buffer_bytes = memory.compute_bytes + memory.runtime_bytes
+        rest_bytes = usable - memory.total_bytes
+
+        def grey(amount: float) -> str:
+            return theme.mix(now.surface, now.outline, amount)
+
+        def tint(amount: float) -> str:
+            return theme.mix(now.surface, now.accent, amount)
+
+        return [
+            Part("In use", in_use_bytes, grey(0.8)),
+            Part("Kept free", free_bytes - usable, grey(0.48)),
+            Part("Weights", memory.weights_bytes, tint(1.0)),
+            Part("Context", memory.kv_cache_bytes, tint(0.62)),
+            Part("Buffers", buffer_bytes, tint(0.34)),
+            Part("Free", rest_bytes, grey(0.2))
+            if rest_bytes >= 0
+            else Part(MISSING, -rest_bytes, now.bad),
         ]
-        rest_bytes = free_bytes - memory.total_bytes
-        if rest_bytes >= 0:
-            parts.append(Part("Free", rest_bytes, theme.mix(now.surface, now.outline, 0.22)))
-        else:
-            parts.append(Part("Missing", -rest_bytes, now.bad))
-        return parts
 
     def paintEvent(self, event: QPaintEvent) -> None:
         parts = self.parts()
@@ -90,7 +92,7 @@ class MemoryBar(QWidget):
 
     def _paint_bar(self, painter: QPainter, parts: list[Part]) -> None:
         assert self._computer
-        missing = parts[-1].name == "Missing"
+        missing = parts[-1].name == MISSING
         # What is missing lies past the end of the memory, over the last of what is needed.
         shown = parts[:-1] if missing else parts
         whole_bytes = sum(part.size_bytes for part in shown)

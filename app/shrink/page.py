@@ -10,7 +10,7 @@ from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QTimer, Signal
+from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QFileDialog, QStackedWidget, QVBoxLayout, QWidget
 
@@ -31,12 +31,14 @@ from app.widgets import Card, EmptyState, ProgressBar, column, row, second, stro
 from engine.errors import AlreadyExists, EngineError, StorageError
 from engine.files import write_error
 from engine.hardware import detect
-from engine.quantize.jobs import Recommend
+from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink, Shrunk
 
 log = logging.getLogger(__name__)
 
 LEFT_WIDTH = 300
+# A larger window gets more air around the cards, not emptier cards.
+MAX_WIDTH, MAX_HEIGHT = 1200, 600
 SETTLE_MS = 150  # while arrow keys run through the list, no worker is started for each row
 
 
@@ -59,6 +61,7 @@ class ShrinkPage(QWidget):
         self._question: Task | None = None
         self._task: Task | None = None
         self.setProperty("role", "page")
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._scan = Scan(self)
         self._scan.found.connect(self._on_found)
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
@@ -111,13 +114,17 @@ class ShrinkPage(QWidget):
         right.setStretch(1, 1)
         columns = row(left, right, spacing=theme.SPACE_16)
         columns.setStretch(1, 1)
+        block = QWidget()
+        block.setLayout(columns)
+        block.setMaximumSize(MAX_WIDTH, MAX_HEIGHT)
         outer = QVBoxLayout(self)
         margin = theme.PAGE_MARGIN
         outer.setContentsMargins(margin, margin - 4, margin, margin)
         outer.setSpacing(theme.SPACE_16)
         subtitle = second("Make a model smaller so that it fits this computer")
         outer.addLayout(column(title("Shrink"), subtitle, spacing=2))
-        outer.addLayout(columns, 1)
+        outer.addWidget(block, 1)
+        outer.addStretch()
 
     def _enter(self, state: State) -> None:
         self.state = state
@@ -154,6 +161,7 @@ class ShrinkPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
+        self.setFocus(Qt.FocusReason.OtherFocusReason)
         self._scan.start(self._context.library)
         if self.state is State.READY:
             self.result.check_name()
@@ -218,8 +226,9 @@ class ShrinkPage(QWidget):
         )
         self._task = self._context.tasks.start(job, f"Shrinking to {out.name}")
         self._task.finished.connect(partial(self._on_finished, self._task))
-        row = self.source.row_of(self._source)
-        self.running.follow(self._task, row.entry.name if row else Path(self._source).name, choice)
+        listed = self.source.row_of(self._source)
+        name = listed.entry.name if listed else Path(self._source).name
+        self.running.follow(self._task, name, choice, out)
         self._enter(State.RUNNING)
 
     def _on_finished(self, task: Task) -> None:
@@ -285,12 +294,13 @@ def _looking() -> QWidget:
     view = QWidget()
     bar = ProgressBar("Looking for the best width")
     bar.set_fraction(None)
+    bar.setFixedWidth(240)
+    words = second("Counting what each width takes, to the byte")
+    words.setWordWrap(False)
     box = QVBoxLayout(view)
-    pad = theme.CARD_PADDING
-    box.setContentsMargins(pad, pad, pad, pad)
+    box.setSpacing(theme.SPACE_12)
     box.addStretch(2)
-    box.addWidget(strong("Looking for the best width"))
-    box.addWidget(bar)
-    box.addWidget(second("Counting what each width takes, to the byte"))
+    for part in (strong("Looking for the best width"), bar, words):
+        box.addWidget(part, 0, Qt.AlignmentFlag.AlignHCenter)
     box.addStretch(3)
     return view

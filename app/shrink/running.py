@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import theme
 from app.tasks import Task, TaskState
-from app.widgets import ProgressBar, SecondaryButton, body, number, row, second, strong
+from app.widgets import (
+    ElidedLabel,
+    ProgressBar,
+    SecondaryButton,
+    body,
+    column,
+    hline,
+    number,
+    row,
+    second,
+    strong,
+)
 from app.words import format_bytes, format_percent, format_speed, format_time_left
 from engine.fit import Choice
 
@@ -21,29 +35,38 @@ class RunningView(QWidget):
         self._what = second("")
         self._stage = strong("")
         self._bar = ProgressBar("Shrinking")
+        self._bar.setFixedHeight(10)
         self._figures = body("")
+        self._where = ElidedLabel("", role="second", mode=Qt.TextElideMode.ElideMiddle)
         self.cancel_button = SecondaryButton("Cancel", "close")
         self.cancel_button.setToolTip("Stop and keep no file")
         self.cancel_button.clicked.connect(self._on_cancel_clicked)
-        box = QVBoxLayout(self)
         pad = theme.CARD_PADDING
-        box.setContentsMargins(pad, pad, pad, pad)
-        box.setSpacing(theme.SPACE_8)
-        box.addWidget(self._size)
-        box.addWidget(self._what)
-        box.addStretch(1)
-        box.addWidget(self._stage)
-        box.addWidget(self._bar)
-        box.addWidget(self._figures)
-        box.addStretch(2)
-        box.addLayout(row(None, self.cancel_button))
+        upper = column(
+            column(self._size, self._what, spacing=2),
+            theme.SPACE_24,
+            self._stage,
+            self._bar,
+            self._figures,
+            None,
+        )
+        upper.setContentsMargins(pad, pad, pad, pad)
+        lower = row(self._where, self.cancel_button)
+        lower.setContentsMargins(pad, theme.SPACE_12, pad, theme.SPACE_12)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addLayout(upper, 1)
+        box.addWidget(hline())
+        box.addLayout(lower)
 
-    def follow(self, task: Task, name: str, choice: Choice) -> None:
+    def follow(self, task: Task, name: str, choice: Choice, out: Path) -> None:
         self._task = task
         self._size.setText(format_bytes(choice.size_bytes))
         self._what.setText(
             f"{name} becomes {choice.recipe}, {choice.bits_per_weight:.2f} bits per weight"
         )
+        self._where.setText(f"{out.name} appears in {out.parent} when it is complete")
         task.changed.connect(self._on_changed)
         self._on_changed()
 

@@ -1,4 +1,4 @@
-"""The `general.*` keys of a converted checkpoint: what it is called, how big, under what licence."""
+"""The `general.*` keys of a converted checkpoint: its name, its size, its licence."""
 
 from __future__ import annotations
 
@@ -26,11 +26,8 @@ def general_metadata(checkpoint: Checkpoint, architecture: str, n_params: int) -
 
 def size_label(n_params: int) -> str:
     """A parameter count in two digits or more, as in file names: 656K, 1.1B, 70B."""
-    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if n_params >= scale:
-            break
-    else:
-        scale, suffix = 1e3, "K"
+    scales = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"))
+    scale, suffix = next((s for s in scales if n_params >= s[0]), scales[-1])
     scaled = n_params / scale
     return f"{scaled:.{1 if round(scaled) < 10 else 0}f}{suffix}"
 

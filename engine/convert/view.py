@@ -122,7 +122,7 @@ class CheckpointView:
         stored = np.frombuffer(data, dtype=np.uint8).reshape(n_rows, -1)
         order = self._orders[key]
         picked = stored[order[start:stop] if len(part.rule.shape) > 1 else order]
-        return memoryview(picked).cast("B")
+        return picked.reshape(-1).data
 
 
 def read_layout(checkpoint: Checkpoint) -> Layout:

@@ -7,8 +7,9 @@ original's probabilities are neither rounded nor stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as NotYet
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -91,7 +92,7 @@ class Quality(Job, frozen=True):
         self, reference: Evaluator, model: Evaluator, text: str
     ) -> Generator[Step, None, QualityReport]:
         waiting = Progress("Reading the text", 0, None, "tokens")
-        tokens = yield from _aside(lambda: reference.tokenize(text), waiting)
+        tokens = yield from _aside(partial(reference.tokenize, text), waiting)
         n_chunks = len(tokens) // self.n_ctx
         if n_chunks == 0:
             raise InferenceError(
@@ -106,12 +107,8 @@ class Quality(Job, frozen=True):
             chunk = tokens[start : start + self.n_ctx]
             done = Progress("Comparing", start, n_total, "tokens")
             yield done
-            scored = yield from _aside(
-                lambda chunk=chunk: _score(reference, model, chunk),
-                done,
-                interrupt=lambda: (reference.interrupt(), model.interrupt()),
-            )
-            scores.append(scored)
+            score = partial(_score, reference, model, chunk)
+            scores.append((yield from _aside(score, done, (reference, model))))
         yield Progress("Comparing", n_total, n_total, "tokens")
         return _report(scores, Path(self.model).name)
 
@@ -130,18 +127,16 @@ class _Scores(msgspec.Struct, frozen=True):
     same_top: NDArray[np.bool_]
 
 
-def _score(reference: Evaluator, model: Evaluator, chunk: Sequence[int]) -> _Scores | None:
-    """Let both models read `chunk` and compare what they expected; None if interrupted."""
+def _score(reference: Evaluator, model: Evaluator, chunk: Sequence[int]) -> _Scores:
+    """Let both models read `chunk` and compare what they expect; CancelledError if interrupted."""
     import numpy as np
 
     from engine._native import compare_logits
 
     expected = reference.logits(chunk)  # [n, n_vocab]
-    if expected is None:
-        return None
-    found = model.logits(chunk)  # [n, n_vocab]
-    if found is None:
-        return None
+    found = None if expected is None else model.logits(chunk)  # [n, n_vocab]
+    if expected is None or found is None:
+        raise CancelledError
     targets = np.array(reference.targets(chunk), dtype=np.int32)  # [n]
     n = len(targets)
     scores = _Scores(np.empty(n), np.empty(n), np.empty(n), np.empty(n, dtype=np.bool_))
@@ -157,10 +152,9 @@ def _score(reference: Evaluator, model: Evaluator, chunk: Sequence[int]) -> _Sco
     return scores
 
 
-def _report(chunks: Sequence[_Scores | None], name: str) -> QualityReport:
+def _report(scores: Sequence[_Scores], name: str) -> QualityReport:
     import numpy as np
 
-    scores = [s for s in chunks if s is not None]
     kld = np.concatenate([s.kld for s in scores])
     nll_model = np.concatenate([s.nll_model for s in scores])
     nll_reference = np.concatenate([s.nll_reference for s in scores])
@@ -183,11 +177,11 @@ def _report(chunks: Sequence[_Scores | None], name: str) -> QualityReport:
 
 
 def _aside(
-    call: Callable[[], T], meanwhile: Progress, interrupt: Callable[[], object] | None = None
+    call: Callable[[], T], meanwhile: Progress, at_work: Sequence[Evaluator] = ()
 ) -> Generator[Progress, None, T]:
     """Run `call` on a thread and yield `meanwhile` until it is done.
 
-    When the generator is closed, `interrupt` is called until `call` has returned.
+    When the generator is closed, those `at_work` in `call` are interrupted.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="compare") as thread:
         future = thread.submit(call)
@@ -198,9 +192,10 @@ def _aside(
                 except NotYet:
                     yield meanwhile
         finally:
-            # Again and again: an interrupt between two models would be forgotten by the second.
-            while interrupt is not None and not future.done():
-                interrupt()
+            # Again and again: an evaluator that only now begins forgets an interrupt.
+            while at_work and not future.done():
+                for evaluator in at_work:
+                    evaluator.interrupt()
                 wait([future], _PATIENCE_S)
 
 

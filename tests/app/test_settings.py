@@ -16,8 +16,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_home_moves_every_folder(own_home: Path) -> None:
     here = folders()
-    for name in here.__struct_fields__:
-        assert own_home in getattr(here, name).parents
+    assert all(own_home in folder.parents for folder in here)
     assert Settings().models_folder == str(here.models)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QColor, QFontInfo, QIcon, QPalette
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -54,7 +54,7 @@ def test_primary_button_is_readable(worn: Theme) -> None:
 
 @pytest.mark.parametrize("ground", ["surface", "raised"])
 def test_code_is_readable(worn: Theme, ground: str) -> None:
-    for kind in worn.code.__struct_fields__:
+    for kind in worn.code._fields:
         assert contrast(getattr(worn.code, kind), getattr(worn, ground)) >= TEXT_CONTRAST, kind
 
 
@@ -124,9 +124,9 @@ def test_every_icon_draws_and_follows_the_theme(qapp: QApplication) -> None:
 def test_icon_is_crisp_and_fades_when_disabled(qapp: QApplication) -> None:
     theme.apply(qapp, "light")
     picture = icons.icon("stop")
-    sharp = picture.pixmap(picture.actualSize(icons.QSize(16, 16)), 2.0)
+    sharp = picture.pixmap(picture.actualSize(QSize(16, 16)), 2.0)
     assert sharp.width() == 32
     assert sharp.devicePixelRatio() == 2.0
-    faded = picture.pixmap(icons.QSize(16, 16), 1.0, QIcon.Mode.Disabled).toImage()
-    full = picture.pixmap(icons.QSize(16, 16), 1.0).toImage()
+    faded = picture.pixmap(QSize(16, 16), 1.0, QIcon.Mode.Disabled).toImage()
+    full = picture.pixmap(QSize(16, 16), 1.0).toImage()
     assert faded.pixelColor(8, 4).alpha() < full.pixelColor(8, 4).alpha()

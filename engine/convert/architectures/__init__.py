@@ -31,6 +31,6 @@ def find_architecture(config: Mapping[str, Any]) -> Architecture:
     known = ", ".join(name for a in ARCHITECTURES for name in a.hf_names)
     raise UnsupportedArchitecture(
         f"Snug cannot convert the architecture {', '.join(names)[:80]} yet.",
-        hint="Look for a GGUF of this model: Snug can run many more architectures than it converts.",
+        hint="Look for a GGUF of this model: Snug runs many more architectures than it converts.",
         details=f"Known: {known}",
     )

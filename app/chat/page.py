@@ -1,0 +1,386 @@
+"""The chat page: conversations on the left, the open one on the right. Only wires its parts.
+
+What the user says goes from the composer to the store, from there to the session; what the session
+tells goes to the transcript if its conversation is the open one.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtGui import QResizeEvent, QShowEvent
+from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+
+from app import theme
+from app.chat.composer import Composer
+from app.chat.conversations import ConversationPanel
+from app.chat.footer import Footer
+from app.chat.picker import ModelPicker
+from app.chat.session import Session, State
+from app.chat.toast import Toast
+from app.chat.transcript import Transcript
+from app.context import AppContext
+from app.models.drop import DropArea
+from app.problems import ProblemCard
+from app.store import Message, Role, Store
+from app.widgets import EmptyState
+from app.words import format_percent
+from engine.errors import EngineError
+
+log = logging.getLogger(__name__)
+
+DRAFT_MS = 500
+
+
+class ChatPage(QWidget):
+    models_requested = Signal()
+
+    def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setProperty("role", "page")
+        self._context = context
+        problem: EngineError | None = None
+        try:
+            self._store = context.store
+        except EngineError as error:
+            problem = error
+            # The chat works; only what is said is not kept, and the card says why.
+            self._store = Store(Path(":memory:"))
+        self.session = Session(self._store, context.settings, parent=self)
+        self.conversation_id: int | None = None
+        self._sidebar_wanted: bool | None = None
+        self._card: ProblemCard | None = None
+        self._build()
+        self._connect()
+        last_model = context.settings.value.last_model
+        if last_model and Path(last_model).exists():
+            self.session.choose(last_model)
+        self.composer.set_text(self._store.draft(None))
+        self._refresh_list()
+        self._refresh()
+        if problem:
+            self._show_card(problem)
+
+    # what the window asks
+
+    def open_model(self, path: str) -> None:
+        """Load the model at `path`, unless it is the loaded one."""
+        self._context.settings.update(last_model=path)
+        if path == self.session.model_path and self.session.info:
+            return
+        self.session.choose(path)
+        self.session.load()
+        self.composer.setFocus()
+
+    def new_chat(self) -> None:
+        self._open(None)
+        self.composer.setFocus()
+
+    def find_conversation(self) -> None:
+        self._sidebar_wanted = True
+        self._fold()
+        self.panel.search.setFocus()
+        self.panel.search.selectAll()
+
+    def shutdown(self) -> None:
+        """Save what is not sent, end the engine; the answer in the making is kept as it is."""
+        self._save_draft()
+        self.session.shutdown()
+
+    # building
+
+    def _build(self) -> None:
+        self.panel = ConversationPanel()
+        self.picker = ModelPicker(self._context, self.session)
+        self.transcript = Transcript(self._store.versions)
+        self._greeting = QStackedWidget()
+        self._body = QStackedWidget()
+        self._body.addWidget(self._greeting)
+        self._body.addWidget(self.transcript)
+        self._invitation = EmptyState(
+            "models",
+            "Choose a model to chat with",
+            "Pick one above, drop a GGUF file here, or shrink a checkpoint to fit this computer.",
+            "Go to Models",
+        )
+        self._welcome = EmptyState(
+            "chat",
+            "What can I help with?",
+            "The model runs on this computer, and what you write stays on it.",
+        )
+        self._greeting.addWidget(self._invitation)
+        self._greeting.addWidget(self._welcome)
+        self.composer = Composer()
+        self.footer = Footer(self.session)
+        self.toast = Toast(self)
+        self._cards = QVBoxLayout()
+        self._cards.setContentsMargins(0, 0, 0, theme.SPACE_8)
+        foot = QWidget()
+        foot.setMaximumWidth(theme.READING_WIDTH)
+        column = QVBoxLayout(foot)
+        column.setContentsMargins(0, 0, 0, theme.SPACE_8)
+        column.setSpacing(theme.SPACE_4)
+        column.addLayout(self._cards)
+        column.addWidget(self.composer)
+        column.addWidget(self.footer)
+        across = QHBoxLayout()
+        across.setContentsMargins(theme.PAGE_MARGIN, 0, theme.PAGE_MARGIN, 0)
+        across.addStretch(1)
+        across.addWidget(foot, 1000)
+        across.addStretch(1)
+        right = QVBoxLayout()
+        right.setSpacing(0)
+        right.addWidget(self.picker)
+        right.addWidget(self._body, 1)
+        right.addLayout(across)
+        box = QHBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self.panel)
+        box.addLayout(right, 1)
+        self._drafting = QTimer(self, singleShot=True, interval=DRAFT_MS)
+        self._drop = DropArea(self, "Drop a GGUF file to chat with it")
+
+    def _connect(self) -> None:
+        self.panel.new_requested.connect(self.new_chat)
+        self.panel.chosen.connect(self._open)
+        self.panel.renamed.connect(self._on_renamed)
+        self.panel.delete_requested.connect(self._on_delete_requested)
+        self.panel.searched.connect(self._refresh_list)
+        self.picker.models_requested.connect(self.models_requested)
+        self.picker.file_chosen.connect(self.open_model)
+        self.picker.sidebar_requested.connect(self._on_sidebar_requested)
+        self._invitation.activated.connect(self.models_requested)
+        self._drop.dropped.connect(lambda paths: self.open_model(paths[0]))
+        self.composer.sent.connect(self._on_sent)
+        self.composer.stopped.connect(self.session.stop)
+        self.composer.edited.connect(self._drafting.start)
+        self._drafting.timeout.connect(self._save_draft)
+        self.transcript.edited.connect(self._on_edited)
+        self.transcript.answer_requested.connect(self._ask)
+        self.transcript.regenerate_requested.connect(self._on_regenerate_requested)
+        self.transcript.version_chosen.connect(self._on_version_chosen)
+        self.transcript.reload_requested.connect(self.session.load)
+        self.session.changed.connect(self._refresh)
+        self.session.progressed.connect(self._refresh_stage)
+        self.session.answer_started.connect(self._on_answer_started)
+        self.session.answer_grew.connect(self._on_answer_grew)
+        self.session.answer_ended.connect(self._on_answer_ended)
+        self.session.store_failed.connect(self._show_card)
+
+    # what the user does
+
+    def _on_sent(self, text: str) -> None:
+        try:
+            if self.conversation_id is None:
+                prompt = self._store.start_conversation(text)
+                self._store.set_draft(None, "")
+            else:
+                leaf_id = self._store.conversation(self.conversation_id).active_leaf_id
+                prompt = self._store.add_prompt(self.conversation_id, leaf_id, text)
+        except EngineError as error:
+            self._show_card(error)  # the text is still in the composer
+            return
+        self.conversation_id = prompt.conversation_id
+        self.composer.take()
+        self.transcript.add(prompt)
+        self._ask(prompt)
+        self._refresh_list()
+
+    def _ask(self, prompt: Message) -> None:
+        self._close_card()
+        self.session.ask(prompt)
+
+    def _on_edited(self, message: Message, text: str) -> None:
+        self._stop_here()
+        try:
+            prompt = self._store.add_prompt(message.conversation_id, message.parent_id, text)
+        except EngineError as error:
+            self._show_card(error)
+            return
+        self._show_path(prompt.id)
+        self._ask(prompt)
+
+    def _on_regenerate_requested(self, message: Message) -> None:
+        assert message.parent_id is not None
+        self._stop_here()
+        self._show_path(message.parent_id)
+        self._ask(self._store.message(message.parent_id))
+
+    def _on_version_chosen(self, message_id: int) -> None:
+        self._store.show_version(message_id)
+        self._show_path(self._store.conversation(self._open_id()).active_leaf_id)
+        self._refresh()
+
+    def _stop_here(self) -> None:
+        """Stop the answer that is being written into the open conversation."""
+        answering = self.session.answering
+        if answering and answering.conversation_id == self.conversation_id:
+            self.session.stop()
+
+    def _on_renamed(self, conversation_id: int, title: str) -> None:
+        if title.strip():
+            self._store.rename(conversation_id, title.strip())
+        self._refresh_list()
+
+    def _on_delete_requested(self, conversation_id: int) -> None:
+        self.session.withdraw(conversation_id)
+        self._store.delete(conversation_id)
+        if conversation_id == self.conversation_id:
+            self._open(None)
+        self._refresh_list()
+
+        def undo() -> None:
+            self._store.restore(conversation_id)
+            self._refresh_list()
+            self._open(conversation_id)
+
+        self.toast.offer("Conversation deleted", undo)
+
+    def _on_sidebar_requested(self) -> None:
+        self._sidebar_wanted = self.panel.isHidden()
+        self._fold()
+
+    # what the session tells
+
+    def _on_answer_started(self, message: Message) -> None:
+        if message.conversation_id == self.conversation_id:
+            self.transcript.add(message)
+            self._refresh()
+
+    def _on_answer_grew(self, text: str) -> None:
+        answering = self.session.answering
+        if answering and answering.conversation_id == self.conversation_id:
+            self.transcript.feed(text)
+
+    def _on_answer_ended(self, message: Message) -> None:
+        if message.conversation_id == self.conversation_id:
+            self.transcript.end_answer(message)
+
+    # showing
+
+    def _open(self, conversation_id: int | None) -> None:
+        """Show another conversation, None for a new one."""
+        if conversation_id != self.conversation_id:
+            self._save_draft()
+            self.conversation_id = conversation_id
+            self.composer.set_text(self._store.draft(conversation_id))
+            self._drafting.stop()
+        leaf_id = None
+        if conversation_id is not None:
+            leaf_id = self._store.conversation(conversation_id).active_leaf_id
+        self._show_path(leaf_id)
+        self._refresh_list()
+        self._refresh()
+
+    def _show_path(self, leaf_id: int | None) -> None:
+        answering = self.session.answering
+        path = [
+            answering if answering and message.id == answering.id else message
+            for message in self._store.path_to(leaf_id)
+        ]
+        self.transcript.show_path(path)
+
+    def _open_id(self) -> int:
+        assert self.conversation_id is not None
+        return self.conversation_id
+
+    def _save_draft(self) -> None:
+        self._drafting.stop()
+        try:
+            self._store.set_draft(self.conversation_id, self.composer.text.toPlainText())
+        except EngineError as error:
+            log.warning("draft not saved: %s", error.details)
+
+    def _refresh_list(self) -> None:
+        query = self.panel.search.text()
+        found = self._store.conversations(query)
+        self.panel.show_conversations(found, self.conversation_id, query.strip())
+
+    def _refresh(self) -> None:
+        """Derive everything that can be clicked or read from the state of the session."""
+        session = self.session
+        has_model = bool(session.model_path)
+        self.composer.set_state(can_send=has_model, stops=session.is_answering)
+        self.composer.text.setPlaceholderText(
+            "Write a message…" if has_model else "Choose a model first"
+        )
+        self._body.setCurrentWidget(
+            self._greeting if self.conversation_id is None else self.transcript
+        )
+        self._greeting.setCurrentWidget(self._welcome if has_model else self._invitation)
+        self.transcript.set_crashed(session.state == State.CRASHED)
+        self._refresh_note()
+        self._refresh_stage()
+        self._refresh_problem()
+
+    def _refresh_note(self) -> None:
+        """What becomes of a prompt that stands at the end without an answer."""
+        last = self.transcript.views[-1].message if self.transcript.views else None
+        if last is None or last.role != Role.USER:
+            return
+        if not self.session.is_queued(last.id):
+            self.transcript.set_prompt_note("", is_unanswered=bool(self.session.model_path))
+        elif self.session.state == State.LOADING:
+            note = "Message queued, will be sent when the model has loaded"
+            self.transcript.set_prompt_note(note, is_unanswered=False)
+        else:
+            note = "Message queued, will be sent when the current answer is done"
+            self.transcript.set_prompt_note(note, is_unanswered=False)
+
+    def _refresh_stage(self) -> None:
+        if self.session.state != State.READING_PROMPT:
+            return
+        fraction = self.session.pace.fraction
+        share = f" · {format_percent(fraction)}" if fraction is not None else ""
+        self.transcript.set_stage(f"Reading the prompt{share}")
+
+    def _refresh_problem(self) -> None:
+        """Show why there is no model, unless the last answer on screen says so already."""
+        error = self.session.error
+        views = self.transcript.views
+        told = views[-1].message.error if views and self.conversation_id is not None else None
+        if error is None or (told and told.message == error.message):
+            if self._card and self._card.action_button:
+                self._close_card()
+        elif self._card is None or self._card.error is not error:
+            self._show_card(error, "Load again")
+
+    def _show_card(self, error: EngineError, action_text: str | None = None) -> None:
+        self._close_card()
+        self._card = ProblemCard(error, action_text)
+        self._card.action.connect(self.session.load)
+        self._card.dismissed.connect(self._on_card_dismissed)
+        self._cards.addWidget(self._card)
+
+    def _on_card_dismissed(self) -> None:
+        self.session.error = None
+        self._close_card()
+
+    def _close_card(self) -> None:
+        if self._card:
+            self._cards.removeWidget(self._card)
+            self._card.hide()
+            self._card.deleteLater()
+            self._card = None
+
+    # size
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._fold()
+        # After the first paint: looking for models reads files.
+        QTimer.singleShot(0, self.picker.refresh)
+        self.composer.setFocus()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fold()
+
+    def _fold(self) -> None:
+        """The list folds in a narrow window, until asked for."""
+        is_wide = self.window().width() >= theme.FOLD_WIDTH
+        wanted = self._sidebar_wanted
+        self.panel.setVisible(is_wide if wanted is None else wanted)

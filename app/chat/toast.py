@@ -1,0 +1,58 @@
+"""A line at the foot of a page that offers to take back what was just done, for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QEvent, QObject, QTimer
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QWidget
+
+from app import theme
+from app.widgets import TextLink, strong
+
+SHOWN_MS = 8000
+
+
+class Toast(QFrame):
+    def __init__(self, page: QWidget) -> None:
+        super().__init__(page)
+        self.setProperty("role", "popup")
+        self._page = page
+        self._words = strong("")
+        self.undo_button = TextLink("Undo")
+        self.undo_button.clicked.connect(self._on_undo_clicked)
+        self._undo: Callable[[], None] | None = None
+        self._timer = QTimer(self, singleShot=True, interval=SHOWN_MS)
+        self._timer.timeout.connect(self.hide)
+        box = QHBoxLayout(self)
+        box.setContentsMargins(theme.SPACE_16, theme.SPACE_8, theme.SPACE_12, theme.SPACE_8)
+        box.setSpacing(theme.SPACE_16)
+        box.addWidget(self._words)
+        box.addWidget(self.undo_button)
+        page.installEventFilter(self)
+        self.hide()
+
+    def offer(self, text: str, undo: Callable[[], None]) -> None:
+        self._words.setText(text)
+        self.setAccessibleName(text)
+        self._undo = undo
+        self._place()
+        self.show()
+        self.raise_()
+        self._timer.start()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() == QEvent.Type.Resize and self.isVisible():
+            self._place()
+        return False
+
+    def _place(self) -> None:
+        self.adjustSize()
+        left = (self._page.width() - self.width()) // 2
+        self.move(left, self._page.height() - self.height() - theme.PAGE_MARGIN)
+
+    def _on_undo_clicked(self) -> None:
+        self._timer.stop()
+        self.hide()
+        if self._undo:
+            self._undo()

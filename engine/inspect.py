@@ -1,0 +1,168 @@
+"""What a model is, from its headers alone: quick, without numpy, for lists and questions.
+
+Works for a GGUF (also one split into several files) and for a checkpoint folder. Knows nothing of
+whether the model runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from engine.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_optional_json, refuse_pickle
+from engine.convert.general import general_metadata
+from engine.convert.special import read_chat_templates
+from engine.convert.view import read_layout
+from engine.errors import CorruptFile
+from engine.ggml_types import FileType, GgmlType
+from engine.gguf import GgufFile
+from engine.gguf_values import TensorInfo, Value
+
+SPLIT_NAME = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
+
+
+class ModelSummary(msgspec.Struct, frozen=True):
+    """A model in the words of a list; `type` is its recipe, or the float type of a checkpoint.
+
+    `size_bytes` is what its files take on disk; figures that a file does not tell are 0.
+    """
+
+    path: str
+    kind: Literal["gguf", "checkpoint"]
+    name: str
+    architecture: str
+    n_params: int
+    size_bytes: int
+    type: str
+    bits_per_weight: float
+    n_ctx_train: int
+    n_layers: int
+    n_vocab: int
+    has_chat_template: bool
+    license: str
+    quantized: bool
+
+
+def describe(path: str | PathLike[str]) -> ModelSummary:
+    """Summarise the .gguf file or the checkpoint folder at `path`.
+
+    Raises what opening it raises: NotFound, StorageError, FormatErrors.
+    """
+    path = Path(fspath(path))
+    if path.is_dir():
+        return _describe_checkpoint(path)
+    if path.suffix.lower() in PICKLE_SUFFIXES and path.is_file():
+        raise refuse_pickle(path)
+    return _describe_gguf(path)
+
+
+def _describe_gguf(path: Path) -> ModelSummary:
+    parts = _open_parts(path)
+    tensors = [tensor for part in parts for tensor in part.tensors]
+    return _summary(
+        path, "gguf", parts[0].metadata, tensors, sum(part.size_bytes for part in parts)
+    )
+
+
+def _describe_checkpoint(folder: Path) -> ModelSummary:
+    checkpoint = Checkpoint.open(folder)
+    layout = read_layout(checkpoint)
+    architecture = layout.architecture
+    metadata = {
+        **general_metadata(checkpoint, architecture.name, layout.n_params),
+        **architecture.metadata(layout.hparams),
+        "general.file_type": Value.u32(layout.file_type),
+    }
+    tokenizer_config = read_optional_json(folder / "tokenizer_config.json")
+    for name, template in read_chat_templates(folder, tokenizer_config).items():
+        metadata[f"tokenizer.chat_template.{name}"] = Value.string(template)
+    files = {tensor.file for tensor in checkpoint.tensors.values()}
+    tensors = [part.info for part in layout.parts]
+    size_bytes = sum(file.stat().st_size for file in files)
+    return _summary(folder, "checkpoint", metadata, tensors, size_bytes)
+
+
+def _summary(
+    path: Path,
+    kind: Literal["gguf", "checkpoint"],
+    metadata: Mapping[str, Value],
+    tensors: Sequence[TensorInfo],
+    size_bytes: int,
+) -> ModelSummary:
+    architecture = _text(metadata, "general.architecture")
+    n_params = sum(t.n_elements for t in tensors)
+    n_weight_bytes = sum(t.n_bytes for t in tensors)
+    return ModelSummary(
+        path=str(path),
+        kind=kind,
+        name=_text(metadata, "general.name") or path.stem,
+        architecture=architecture,
+        n_params=n_params,
+        size_bytes=size_bytes,
+        type=_type_name(metadata, tensors),
+        bits_per_weight=n_weight_bytes * 8 / n_params if n_params else 0.0,
+        n_ctx_train=_count(metadata, f"{architecture}.context_length"),
+        n_layers=_count(metadata, f"{architecture}.block_count"),
+        n_vocab=_n_vocab(metadata, tensors, architecture),
+        has_chat_template=any(key.startswith("tokenizer.chat_template") for key in metadata),
+        license=_text(metadata, "general.license"),
+        quantized=any(t.type.is_quantized for t in tensors),
+    )
+
+
+def _open_parts(path: Path) -> list[GgufFile]:
+    """The file, or all files of a split model; raises CorruptFile for a missing part."""
+    first = GgufFile.open(path)
+    split = SPLIT_NAME.fullmatch(path.name)
+    n_parts = first.get("split.count", 1)
+    if not split or n_parts != int(split[2]) or n_parts < 2:
+        return [first]
+    parts = []
+    for i in range(1, n_parts + 1):
+        part = path.with_name(f"{split[1]}-{i:05}-of-{n_parts:05}.gguf")
+        if not part.is_file():
+            raise CorruptFile(
+                f"The model is incomplete: {part.name} is missing.",
+                hint=f"Download {part.name} into the folder {path.parent}.",
+            )
+        parts.append(first if part == path else GgufFile.open(part))
+    return parts
+
+
+def _type_name(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> str:
+    """The recipe that the file names, or else the type of most of its weights."""
+    value = metadata.get("general.file_type")
+    if value is not None and value.value in FileType.__members__.values():
+        return FileType(value.value).name
+    weights: dict[GgmlType, int] = {}
+    for tensor in tensors:
+        weights[tensor.type] = weights.get(tensor.type, 0) + tensor.n_elements
+    return max(weights, key=lambda t: weights[t]).name if weights else ""
+
+
+def _n_vocab(
+    metadata: Mapping[str, Value], tensors: Sequence[TensorInfo], architecture: str
+) -> int:
+    for tensor in tensors:
+        if tensor.name == "token_embd.weight":
+            return tensor.n_rows
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if tokens is not None and not isinstance(tokens.value, int | float):
+        return len(tokens.value)
+    return _count(metadata, f"{architecture}.vocab_size")
+
+
+def _text(metadata: Mapping[str, Value], key: str) -> str:
+    """A text that can be shown: bytes that are no UTF-8 become replacement characters."""
+    value: Any = metadata[key].value if key in metadata else ""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else ""
+
+
+def _count(metadata: Mapping[str, Value], key: str) -> int:
+    value: Any = metadata[key].value if key in metadata else 0
+    return value if type(value) is int and value > 0 else 0

@@ -1,0 +1,183 @@
+"""What the library lists, and that nothing on a disk makes it stumble."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.gguf import GgufFile
+from engine.library import IN_USE_SECONDS, MAX_DEPTH, Entry, Library, find_models
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+def named(entries: tuple[Entry, ...]) -> dict[str, Entry]:
+    return {Path(entry.path).name: entry for entry in entries}
+
+
+def test_lists_files_and_checkpoints_at_any_depth(
+    models: Path, tiny_gguf: Path, tiny_checkpoint: Path
+) -> None:
+    (models / "a" / "b").mkdir(parents=True)
+    shutil.copy(tiny_gguf, models / "a" / "b" / "Deep.gguf")
+    shutil.copytree(tiny_checkpoint, models / "Checkpoint")
+    (models / "notes.txt").write_text("not a model")
+
+    entries = named(Library(models).scan())
+
+    assert set(entries) == {"Deep.gguf", "Checkpoint"}
+    deep, checkpoint = entries["Deep.gguf"].summary, entries["Checkpoint"].summary
+    assert deep and deep.kind == "gguf" and deep.type == "F16"
+    assert deep.size_bytes == tiny_gguf.stat().st_size
+    assert checkpoint and checkpoint.kind == "checkpoint"
+    assert checkpoint.n_params == deep.n_params > 0
+    assert all(entry.own and not entry.problem for entry in entries.values())
+
+
+def test_added_paths_are_listed_where_they_lie(
+    models: Path, tiny_gguf: Path, tiny_checkpoint: Path
+) -> None:
+    entries = Library(models, (str(tiny_gguf), str(tiny_checkpoint))).scan()
+
+    assert {entry.path for entry in entries} == {str(tiny_gguf), str(tiny_checkpoint)}
+    assert not any(entry.own for entry in entries)
+    assert not list(models.iterdir())
+
+
+def test_each_model_is_listed_once(models: Path, tiny_gguf: Path) -> None:
+    own = models / "Tiny.gguf"
+    shutil.copy(tiny_gguf, own)
+    (models / "link.gguf").symlink_to(own)
+    (models / "loop").symlink_to(models, target_is_directory=True)
+    (models / "knot.gguf").symlink_to(models / "knot.gguf")
+
+    entries = Library(models, (str(own), str(own))).scan()
+
+    assert len(entries) == 1
+    assert entries[0].own
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [(b"", "gguf"), (b"<html>not found</html>" * 20, "gguf"), (b"GGUF\x03\0\0\0", "gguf")],
+)
+def test_a_broken_file_is_an_entry_with_a_sentence(
+    models: Path, content: bytes, word: str
+) -> None:
+    (models / "broken.gguf").write_bytes(content)
+
+    (entry,) = Library(models).scan()
+
+    assert entry.summary is None
+    assert word in entry.problem.lower()
+    assert entry.problem.endswith(".")
+
+
+def test_a_truncated_file_is_an_entry_with_a_sentence(models: Path, tiny_gguf: Path) -> None:
+    data = tiny_gguf.read_bytes()
+    (models / "cut.gguf").write_bytes(data[: len(data) // 2])
+
+    (entry,) = Library(models).scan()
+
+    assert entry.summary is None and entry.problem and entry.hint
+
+
+def test_broken_checkpoints_say_why(models: Path, tiny_checkpoint: Path) -> None:
+    pickled = models / "Pickled"
+    pickled.mkdir()
+    shutil.copy(tiny_checkpoint / "config.json", pickled)
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+    cut = models / "Cut"
+    shutil.copytree(tiny_checkpoint, cut)
+    weights = next(cut.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    gone = models.parent / "unplugged" / "Gone.gguf"
+
+    entries = named(Library(models, (str(gone),)).scan())
+
+    assert set(entries) == {"Pickled", "Cut", "Gone.gguf"}
+    for entry in entries.values():
+        assert entry.summary is None and entry.problem
+    assert "not there" in entries["Gone.gguf"].problem
+
+
+def test_a_split_model_is_one_entry(models: Path, tiny_gguf: Path) -> None:
+    for part in (1, 2, 3):
+        shutil.copy(tiny_gguf, models / f"Big-{part:05}-of-00003.gguf")
+
+    (entry,) = Library(models).scan()
+
+    assert Path(entry.path).name == "Big-00001-of-00003.gguf"
+    assert [Path(file).name for file in entry.files] == [
+        f"Big-{part:05}-of-00003.gguf" for part in (1, 2, 3)
+    ]
+
+
+def test_a_file_is_read_again_only_after_it_changed(
+    models: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real_open = GgufFile.open.__func__  # type: ignore[attr-defined]
+
+    def counting(cls: type[GgufFile], path: str) -> GgufFile:
+        opened.append(str(path))
+        opened_file: GgufFile = real_open(cls, path)
+        return opened_file
+
+    monkeypatch.setattr(GgufFile, "open", classmethod(counting))
+    model = models / "Tiny.gguf"
+    shutil.copy(tiny_gguf, model)
+    library = Library(models)
+
+    first = library.scan()
+    assert library.scan() == first
+    assert len(opened) == 1
+
+    os.utime(model, (1, 1))
+    library.scan()
+    assert len(opened) == 2
+
+
+def test_leftovers_are_old_partial_files_only(models: Path) -> None:
+    old, new = models / "Old.gguf.partial", models / "New.gguf.partial"
+    old.write_bytes(b"x" * 1000)
+    new.write_bytes(b"x")
+    long_ago = time.time() - 2 * IN_USE_SECONDS
+    os.utime(old, (long_ago, long_ago))
+    library = Library(models)
+
+    (leftover,) = library.leftovers()
+
+    assert leftover.path == str(old)
+    assert leftover.size_bytes == 1000
+    assert not library.scan()
+
+
+def test_depth_is_bounded_and_hidden_folders_are_left_alone(
+    models: Path, tiny_gguf: Path
+) -> None:
+    deepest = models.joinpath(*"abcdefgh"[:MAX_DEPTH])
+    too_deep = deepest / "too deep"
+    hidden = models / ".cache"
+    too_deep.mkdir(parents=True)
+    hidden.mkdir()
+    for folder in (deepest, too_deep, hidden):
+        shutil.copy(tiny_gguf, folder / "Tiny.gguf")
+
+    assert list(find_models(models)) == [deepest / "Tiny.gguf"]
+
+
+def test_no_models_folder_is_an_empty_library(tmp_path: Path) -> None:
+    library = Library(tmp_path / "not made yet")
+
+    assert library.scan() == ()
+    assert library.leftovers() == ()
