@@ -157,7 +157,10 @@ def appearance() -> Appearance:
     """The Appearance of the running application, for its `changed` signal."""
     app = QApplication.instance()
     assert isinstance(app, QApplication), "a QApplication comes first"
-    return app.findChild(Appearance, "appearance") or apply(app)
+    dressed = app.findChild(Appearance, "appearance")
+    # Not `or apply(app)`: a style set while something is painted crashes Qt.
+    assert dressed, "theme.apply comes before the first widget"
+    return dressed
 
 
 def current() -> Theme:

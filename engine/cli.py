@@ -132,7 +132,9 @@ def convert(args: argparse.Namespace) -> Any:
     )
     done = _run(job.run(), args)
     if not args.json:
-        print(f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}")
+        print(
+            f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}"
+        )
     return done
 
 
@@ -141,7 +143,9 @@ def shrink(args: argparse.Namespace) -> Any:
 
     source = args.source.absolute()
     recipe = args.type or _recommended(source, args)
-    default_out = source.with_name(f"{source.stem if source.is_file() else source.name}-{recipe}.gguf")
+    default_out = source.with_name(
+        f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
+    )
     out = args.out.absolute() if args.out else default_out
     done = _run(Shrink(str(source), str(out), recipe, args.threads, args.overwrite).run(), args)
     if not args.json:
@@ -158,7 +162,9 @@ def _recommended(source: Path, args: argparse.Namespace) -> str:
 
     advice = _run(Recommend(str(source)).run(), args)
     if advice.recipe is None:
-        raise OutOfMemory(advice.reason, hint="To shrink it all the same, name a type: --type Q2_K.")
+        raise OutOfMemory(
+            advice.reason, hint="To shrink it all the same, name a type: --type Q2_K."
+        )
     if not args.json:
         print(advice.reason)
     recipe: str = advice.recipe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from engine.jobs import Pace, Progress, Step
 
@@ -19,11 +19,14 @@ class ProgressBar:
         self._pace = Pace()
         self._stage = ""
 
-    def __enter__(self) -> ProgressBar:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         if self._is_terminal and self._stage:
             self._out.write("\r\x1b[K")

@@ -1,7 +1,8 @@
 """Expected failures of the world, each a sentence with a next step.
 
-An `EngineError` is never a bug of ours: the disk was full, the file was cut, the model does not fit.
-It crosses the process boundary as an `ErrorReport` and is revived as the same class.
+An `EngineError` is never a bug of ours: the disk was full, the file was cut short, the
+model does not fit. It crosses the process boundary as an `ErrorReport` and is revived as the same
+class.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class EngineError(Exception):
 
     @staticmethod
     def revive(report: ErrorReport) -> EngineError:
-        """Build the exception that `report` describes; an unknown code becomes a plain EngineError."""
+        """Build the exception that `report` describes; an unknown code gives an EngineError."""
         cls = EngineError._classes.get(report.code, EngineError)
         return cls(report.message, hint=report.hint, details=report.details)
 

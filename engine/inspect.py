@@ -1,12 +1,11 @@
 """What a model is, from its headers alone: quick, without numpy, for lists and questions.
 
-Works for a GGUF (also one split into several files) and for a checkpoint folder. Knows nothing of
-whether the model runs.
+Works for a GGUF and for a checkpoint folder; one part of a split GGUF is described by what it holds
+itself. Knows nothing of whether the model runs.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,12 +17,9 @@ from engine.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_optional_json, r
 from engine.convert.general import general_metadata
 from engine.convert.special import read_chat_templates
 from engine.convert.view import read_layout
-from engine.errors import CorruptFile
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile
 from engine.gguf_values import TensorInfo, Value
-
-SPLIT_NAME = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf")
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -62,11 +58,8 @@ def describe(path: str | PathLike[str]) -> ModelSummary:
 
 
 def _describe_gguf(path: Path) -> ModelSummary:
-    parts = _open_parts(path)
-    tensors = [tensor for part in parts for tensor in part.tensors]
-    return _summary(
-        path, "gguf", parts[0].metadata, tensors, sum(part.size_bytes for part in parts)
-    )
+    model = GgufFile.open(path)
+    return _summary(path, "gguf", model.metadata, model.tensors, model.size_bytes)
 
 
 def _describe_checkpoint(folder: Path) -> ModelSummary:
@@ -113,25 +106,6 @@ def _summary(
         license=_text(metadata, "general.license"),
         quantized=any(t.type.is_quantized for t in tensors),
     )
-
-
-def _open_parts(path: Path) -> list[GgufFile]:
-    """The file, or all files of a split model; raises CorruptFile for a missing part."""
-    first = GgufFile.open(path)
-    split = SPLIT_NAME.fullmatch(path.name)
-    n_parts = first.get("split.count", 1)
-    if not split or n_parts != int(split[2]) or n_parts < 2:
-        return [first]
-    parts = []
-    for i in range(1, n_parts + 1):
-        part = path.with_name(f"{split[1]}-{i:05}-of-{n_parts:05}.gguf")
-        if not part.is_file():
-            raise CorruptFile(
-                f"The model is incomplete: {part.name} is missing.",
-                hint=f"Download {part.name} into the folder {path.parent}.",
-            )
-        parts.append(first if part == path else GgufFile.open(part))
-    return parts
 
 
 def _type_name(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> str:

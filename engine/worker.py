@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
@@ -140,7 +141,6 @@ def main() -> int:
 def _be_the_first_to_go() -> None:
     """Offer this process, not the window, to Linux's out-of-memory killer."""
     try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     except OSError as error:
         log.debug("oom_score_adj not set: %s", error)

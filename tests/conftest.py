@@ -1,4 +1,4 @@
-"""What every test gets: its own folders, the shared models when they are there, and no leftovers."""
+"""What every test gets: its own folders, the shared models if they are there, and no leftovers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PySide6.QtWidgets import QApplication
+
+from app import theme
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -20,6 +23,13 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder of shared models beside the checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def qapp(qapp: QApplication) -> QApplication:
+    """The application, dressed as `python -m app` dresses it."""
+    theme.apply(qapp, "light")
+    return qapp
 
 
 @pytest.fixture(autouse=True)
@@ -37,13 +47,15 @@ def nothing_left_behind() -> Iterator[None]:
     threads = set(threading.enumerate())
     yield
     new_children = set(psutil.Process().children(recursive=True)) - children
-    gone, alive = psutil.wait_procs(new_children, timeout=10)
+    _gone, alive = psutil.wait_procs(new_children, timeout=10)
     for process in alive:
         process.kill()
     new_threads = [t for t in threading.enumerate() if t not in threads]
     for thread in new_threads:
         thread.join(10)
-    still = [t.name for t in new_threads if t.is_alive() and not t.name.startswith("pytest_timeout")]
+    still = [
+        t.name for t in new_threads if t.is_alive() and not t.name.startswith("pytest_timeout")
+    ]
     assert not alive, f"processes left behind: {alive}"
     assert not still, f"threads left behind: {still}"
 

@@ -29,7 +29,8 @@ def test_the_engine_knows_no_window() -> None:
 
 
 def test_only_engine_llama_speaks_to_llama_cpp() -> None:
-    users = {file for part in ("app", "engine") for file, name in imports(part) if name == "llama_cpp"}
+    uses = [*imports("app"), *imports("engine")]
+    users = {file for file, name in uses if name == "llama_cpp"}
     assert users
     assert all(file.startswith("engine/llama/") for file in users), users
 

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 class ModelsPage(QWidget):
     chat_requested = Signal(str)
     shrink_requested = Signal(str)
+    scanned = Signal()
 
     def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -89,15 +90,15 @@ class ModelsPage(QWidget):
         outer.addWidget(self._leftovers)
 
     def _build_empty(self) -> QWidget:
-        empty = EmptyState(
+        self.empty = EmptyState(
             "models",
             "No models on this computer yet",
             "Models you add or shrink are listed here. Drop a GGUF file or a checkpoint folder"
             " on this page, or choose one. Nothing is copied.",
             "Add a file",
         )
-        empty.activated.connect(self._on_add_file_clicked)
-        return empty
+        self.empty.activated.connect(self._on_add_file_clicked)
+        return self.empty
 
     def _build_shelf(self) -> QWidget:
         self.view = QListView()
@@ -163,6 +164,11 @@ class ModelsPage(QWidget):
             self.details.show_row(row)
             if self.hasFocus():
                 self.view.setFocus(Qt.FocusReason.OtherFocusReason)
+        self.scanned.emit()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return self._list.rows
 
     def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
         row: Row | None = current.data(ROW_ROLE)
@@ -215,6 +221,7 @@ class ModelsPage(QWidget):
         card = ProblemCard(error)
         card.dismissed.connect(partial(_discard, card))
         self._problems.addWidget(card)
+        card.show()
 
     # Acting on the selected one
 

@@ -281,6 +281,7 @@ class ShrinkPage(QWidget):
             card.action.connect(self._clear_problems)
             card.action.connect(action)
         self._problems.addWidget(card)
+        card.show()
 
     def _clear_problems(self) -> None:
         while item := self._problems.takeAt(0):

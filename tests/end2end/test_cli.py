@@ -40,11 +40,14 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
 
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
-    report = answer_of("quality", from_folder, "--reference", full, "--text", text, "-c", 64)
-    assert 0 < report["kld_mean"] < 0.5
-    assert 0.5 < report["same_top_fraction"] <= 1
-    same = answer_of("quality", full, "--reference", full, "--text", text, "-c", 64)
+    wide = tmp_path / "wide.gguf"
+    answer_of("shrink", full, "-o", wide, "--type", "Q8_0")
+    judge = ("--reference", full, "--text", text, "-c", 64)
+    same, near, far = (answer_of("quality", m, *judge) for m in (full, wide, from_folder))
     assert same["kld_mean"] == pytest.approx(0, abs=1e-6)
+    assert same["same_top_fraction"] == 1
+    assert 1e-6 < near["kld_mean"] < far["kld_mean"] / 10
+    assert same["perplexity"] == near["perplexity_reference"]
 
     talk = ("chat", from_folder, "-p", "Hello", "-n", 12, "--seed", 7)
     first, again = answer_of(*talk), answer_of(*talk)

@@ -98,9 +98,7 @@ def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> 
         (-11, "nothing of note", WorkerCrashed),
     ],
 )
-def test_a_death_is_explained_from_its_log(
-    status: int, line: str, error: type[Exception]
-) -> None:
+def test_a_death_is_explained_from_its_log(status: int, line: str, error: type[Exception]) -> None:
     explained = explain_death(status, ["earlier", line, "(core dumped)"])
     assert type(explained) is error
     assert line in explained.details

@@ -70,9 +70,7 @@ def test_each_model_is_listed_once(models: Path, tiny_gguf: Path) -> None:
     ("content", "word"),
     [(b"", "gguf"), (b"<html>not found</html>" * 20, "gguf"), (b"GGUF\x03\0\0\0", "gguf")],
 )
-def test_a_broken_file_is_an_entry_with_a_sentence(
-    models: Path, content: bytes, word: str
-) -> None:
+def test_a_broken_file_is_an_entry_with_a_sentence(models: Path, content: bytes, word: str) -> None:
     (models / "broken.gguf").write_bytes(content)
 
     (entry,) = Library(models).scan()
@@ -162,9 +160,7 @@ def test_leftovers_are_old_partial_files_only(models: Path) -> None:
     assert not library.scan()
 
 
-def test_depth_is_bounded_and_hidden_folders_are_left_alone(
-    models: Path, tiny_gguf: Path
-) -> None:
+def test_depth_is_bounded_and_hidden_folders_are_left_alone(models: Path, tiny_gguf: Path) -> None:
     deepest = models.joinpath(*"abcdefgh"[:MAX_DEPTH])
     too_deep = deepest / "too deep"
     hidden = models / ".cache"

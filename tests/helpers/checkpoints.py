@@ -24,10 +24,8 @@ CHATML = (
 )
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # Words whose letters are merged from left to right, the space first.
-WORDS = (
-    "the and was to he she it in of that they with said had his her you on for day big one very"
-    " little once upon time there play happy went saw name friend wanted loved"
-).split()
+WORDS = """the and was to he she it in of that they with said had his her you on for day big one
+very little once upon time there play happy went saw name friend wanted loved"""
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -141,7 +139,7 @@ def vocabulary() -> tuple[list[str], list[tuple[str, str]]]:
     """Special tokens, the 256 bytes, and what the merges of WORDS make; and the merges."""
     tokens = [*SPECIAL, *byte_characters()]
     merges: list[tuple[str, str]] = []
-    for word in WORDS:
+    for word in WORDS.split():
         left = "Ġ"  # the byte-level space
         for letter in word:
             if left + letter not in tokens:
@@ -245,4 +243,5 @@ def _stored(values: NDArray[Any], dtype: str) -> bytes:
         return values.astype("<f2").tobytes()
     assert dtype == "BF16"
     bits = values.astype("<f4").view("<u4")
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes()
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return bytes(rounded.astype("<u2"))

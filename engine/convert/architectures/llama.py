@@ -154,7 +154,9 @@ def rope_factors(h: Llama) -> NDArray[np.float32]:
     assert scaling is not None
     one = np.float32(1)
     exponents = np.arange(0, h.head_dim, 2, dtype=np.float32) / np.float32(h.head_dim)
-    frequencies = one / np.power(np.float32(h.rope_theta), exponents)
+    # numpy's float32 power is off in the last bit where torch's is not.
+    powers = np.power(h.rope_theta, exponents.astype(np.float64)).astype(np.float32)
+    frequencies = one / powers
     wavelengths = np.float32(2 * math.pi) / frequencies
     low, high = np.float32(scaling.low_freq_factor), np.float32(scaling.high_freq_factor)
     original = np.float32(scaling.original_n_ctx)

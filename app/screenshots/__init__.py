@@ -1,0 +1,1 @@
+"""Pictures of every page and state, taken offscreen from the real app with sample data."""

@@ -1,0 +1,266 @@
+"""The Models page with real files: listing, adding, removing, and the way to the other pages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QFile, Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from pytestqt.qtbot import QtBot
+
+from app import theme
+from app.context import AppContext
+from app.models.details import Details
+from app.models.page import ModelsPage
+from app.models.scan import Row
+from app.models.verdict import judge
+from app.problems import QuestionDialog
+from engine.hardware import Computer, Cpu
+from engine.library import Library
+from tests.helpers.gestures import click, drop, problems
+
+
+@pytest.fixture
+def context(qapp: QApplication) -> Iterator[AppContext]:
+    theme.apply(qapp, "light")
+    context = AppContext()
+    Path(context.settings.value.models_folder).mkdir(parents=True)
+    yield context
+    context.shutdown()
+
+
+@pytest.fixture
+def own(context: AppContext, tiny_gguf: Path) -> Path:
+    """A model in the models folder."""
+    return Path(shutil.copy(tiny_gguf, context.settings.value.models_folder))
+
+
+def show_page(qtbot: QtBot, context: AppContext) -> ModelsPage:
+    page = ModelsPage(context)
+    qtbot.addWidget(page)
+    page.resize(900, 600)
+    with qtbot.waitSignal(page.scanned):
+        page.show()
+    return page
+
+
+def names(page: ModelsPage) -> list[str]:
+    return [Path(row.entry.path).name for row in page.rows]
+
+
+def answer(page: QWidget, *, remove: bool) -> str:
+    """Click the question away; returns what it asked."""
+    dialog = page.findChild(QuestionDialog)
+    assert isinstance(dialog, QuestionDialog) and dialog.isVisible()
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    click(dialog.action_button if remove else dialog.keep_button)
+    return words
+
+
+def test_an_empty_page_says_what_to_do(qtbot: QtBot, context: AppContext) -> None:
+    page = show_page(qtbot, context)
+
+    assert page.rows == ()
+    assert page.empty.isVisible() and not page.view.isVisible()
+
+
+def test_rows_say_size_type_and_fit(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_checkpoint: Path
+) -> None:
+    context.settings.update(added_models=(str(tiny_checkpoint),))
+    page = show_page(qtbot, context)
+
+    assert sorted(names(page)) == sorted([own.name, tiny_checkpoint.name])
+    texts = {
+        page.view.model().index(i, 0).data(Qt.ItemDataRole.AccessibleTextRole) for i in range(2)
+    }
+    assert any("F16" in text and "Runs on the processor" in text for text in texts)
+    assert any("Checkpoint" in text and "Shrink it to chat" in text for text in texts)
+    tooltip = page.view.model().index(0, 0).data(Qt.ItemDataRole.ToolTipRole)
+    assert tooltip
+
+
+def test_a_model_larger_than_memory_says_the_sum(context: AppContext, own: Path) -> None:
+    (entry,) = Library(context.settings.value.models_folder).scan()
+    small = Computer(400_000_000, 100_000_000, Cpu("", 1, 1, ()))
+
+    verdict = judge(entry, small)
+
+    assert verdict.tone == "bad"
+    assert verdict.words.startswith("Too large: needs ") and verdict.words.endswith("100 MB free")
+    assert "weights" in verdict.reason and "context" in verdict.reason
+
+
+def test_chat_and_shrink_ask_for_the_selected_model(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_checkpoint: Path
+) -> None:
+    context.settings.update(added_models=(str(tiny_checkpoint),))
+    page = show_page(qtbot, context)
+
+    page.select(str(own))
+    with qtbot.waitSignal(page.chat_requested) as chat:
+        click(page.details.chat_button)
+    with qtbot.waitSignal(page.shrink_requested) as shrink:
+        click(page.details.shrink_button)
+    page.select(str(tiny_checkpoint))
+    assert not page.details.chat_button.isVisible()
+    with qtbot.waitSignal(page.shrink_requested) as checkpoint:
+        click(page.details.shrink_first_button)
+
+    assert chat.args == shrink.args == [str(own)]
+    assert checkpoint.args == [str(tiny_checkpoint)]
+
+
+def test_arrows_choose_enter_chats_and_delete_asks(
+    qtbot: QtBot, context: AppContext, own: Path
+) -> None:
+    second = own.with_name("Zebra.gguf")
+    shutil.copy(own, second)
+    page = show_page(qtbot, context)
+    page.select(page.rows[0].entry.path)
+
+    QTest.keyClick(page.view, Qt.Key.Key_Down)
+    with qtbot.waitSignal(page.chat_requested) as chat:
+        QTest.keyClick(page.view, Qt.Key.Key_Return)
+    assert chat.args == [page.rows[1].entry.path]
+
+    QTest.keyClick(page.view, Qt.Key.Key_Delete)
+    answer(page, remove=False)
+    assert own.exists() and second.exists()
+
+
+def test_dropped_models_are_added_without_a_copy(
+    qtbot: QtBot, context: AppContext, tiny_gguf: Path, tiny_checkpoint: Path
+) -> None:
+    page = show_page(qtbot, context)
+
+    with qtbot.waitSignal(page.scanned):
+        drop(page, tiny_gguf, tiny_checkpoint)
+
+    assert set(context.settings.value.added_models) == {str(tiny_gguf), str(tiny_checkpoint)}
+    assert set(names(page)) == {tiny_gguf.name, tiny_checkpoint.name}
+    assert not list(Path(context.settings.value.models_folder).iterdir())
+
+
+def test_a_folder_adds_every_model_in_it(
+    qtbot: QtBot, context: AppContext, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("One.gguf", "sub/Two.gguf"):
+        shutil.copy(tiny_gguf, tmp_path / name)
+    page = show_page(qtbot, context)
+
+    with qtbot.waitSignal(page.scanned):
+        page.add([str(tmp_path)])
+
+    assert sorted(names(page)) == ["One.gguf", "Two.gguf"]
+
+
+def test_what_is_no_model_gets_a_sentence_and_loses_nothing(
+    qtbot: QtBot, context: AppContext, own: Path, tmp_path: Path
+) -> None:
+    page = show_page(qtbot, context)
+    text, empty, pickled = tmp_path / "notes.gguf", tmp_path / "empty", tmp_path / "pickled"
+    text.write_text("this is no model")
+    empty.mkdir()
+    pickled.mkdir()
+    (pickled / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (pickled / "pytorch_model.bin").write_bytes(b"\x80\x02.")
+
+    with qtbot.waitSignal(page.scanned):
+        drop(page, text, empty)
+
+    assert len(problems(page)) == 2
+    assert all(card.error.message and card.error.hint for card in problems(page))
+    assert context.settings.value.added_models == ()
+    assert names(page) == [own.name]
+
+
+def test_an_added_model_is_forgotten_and_never_deleted(
+    qtbot: QtBot, context: AppContext, tiny_gguf: Path
+) -> None:
+    context.settings.update(added_models=(str(tiny_gguf),))
+    page = show_page(qtbot, context)
+
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        words = answer(page, remove=True)
+
+    assert "stay where they are" in words
+    assert page.rows == ()
+    assert tiny_gguf.exists()
+    assert context.settings.value.added_models == ()
+
+
+def test_an_own_model_goes_to_the_trash_after_asking(
+    qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    page = show_page(qtbot, context)
+
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        words = answer(page, remove=True)
+
+    assert "moved to the trash" in words and str(own) in words
+    assert not own.exists()
+    assert page.rows == ()
+    assert [path.name for path in tmp_path.rglob("*.gguf")] == [own.name]
+
+
+def test_where_there_is_no_trash_nothing_is_deleted(
+    qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(QFile, "moveToTrash", lambda _path: False)
+    page = show_page(qtbot, context)
+
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        answer(page, remove=True)
+
+    assert own.exists() and names(page) == [own.name]
+    assert "trash" in problems(page)[0].error.message
+
+
+def test_a_broken_file_shows_its_reason_and_cannot_be_chatted_with(
+    qtbot: QtBot, context: AppContext, own: Path
+) -> None:
+    own.write_bytes(own.read_bytes()[:5000])
+    page = show_page(qtbot, context)
+
+    (row,) = page.rows
+    assert row.entry.summary is None and row.entry.problem
+    assert not page.details.chat_button.isVisible()
+    assert page.details.remove_button.isVisible()
+
+
+def test_every_control_has_an_accessible_name(qtbot: QtBot, context: AppContext, own: Path) -> None:
+    page = show_page(qtbot, context)
+
+    for control in page.findChildren(QWidget):
+        if control.focusPolicy() & Qt.FocusPolicy.TabFocus and control.isVisible():
+            text = control.text() if hasattr(control, "text") else ""
+            assert control.accessibleName() or text, control
+
+
+def test_details_tell_what_is_known(qtbot: QtBot, context: AppContext, own: Path) -> None:
+    page = show_page(qtbot, context)
+    row: Row = page.rows[0]
+    summary = row.entry.summary
+    assert summary
+
+    shown = {label.accessibleName() for label in page.details.findChildren(QWidget)}
+
+    assert isinstance(page.details, Details)
+    for fact in (
+        f"Architecture: {summary.architecture}",
+        f"Layers: {summary.n_layers}",
+        f"Context: {summary.n_ctx_train:,} tokens",
+        f"Vocabulary: {summary.n_vocab:,} tokens",
+        f"Path: {own}",
+    ):
+        assert fact in shown

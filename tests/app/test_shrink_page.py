@@ -1,0 +1,258 @@
+"""The Shrink page with a real checkpoint and real jobs in real workers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from app import theme
+from app.context import AppContext
+from app.shrink.naming import default_name, numbered, why_not
+from app.shrink.page import ShrinkPage, State
+from engine.inspect import describe
+from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.gestures import click, drop, problems
+
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture
+def context(qapp: QApplication) -> Iterator[AppContext]:
+    theme.apply(qapp, "light")
+    context = AppContext()
+    yield context
+    context.shutdown()
+
+
+@pytest.fixture
+def page(qtbot: QtBot, context: AppContext) -> ShrinkPage:
+    page = ShrinkPage(context)
+    qtbot.addWidget(page)
+    page.resize(900, 600)
+    page.show()
+    return page
+
+
+@pytest.fixture
+def models(context: AppContext) -> Path:
+    return Path(context.settings.value.models_folder)
+
+
+def wait_for(qtbot: QtBot, page: ShrinkPage, state: State) -> None:
+    qtbot.waitUntil(lambda: page.state is state, timeout=PATIENCE_MS)
+
+
+def look_at(qtbot: QtBot, page: ShrinkPage, source: Path) -> None:
+    page.set_source(str(source))
+    assert page.state is State.LOOKING
+    wait_for(qtbot, page, State.READY)
+
+
+def test_the_plan_is_shown_before_anything_runs(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tiny_checkpoint: Path
+) -> None:
+    assert page.state is State.EMPTY
+
+    look_at(qtbot, page, tiny_checkpoint)
+
+    names = [row.choice.recipe for row in page.result.choices.rows]
+    assert names == ["Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K"]
+    assert page.result.choice and page.result.choice.recipe == "Q8_0"
+    assert page.result.out == models / "Tiny-Q8_0.gguf"
+    assert not models.exists()
+
+
+def test_shrink_gives_the_promised_bytes_and_leads_to_the_chat(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tiny_checkpoint: Path
+) -> None:
+    look_at(qtbot, page, tiny_checkpoint)
+    row = page.result.choices.rows[3]
+    click(row)
+    promised = row.choice
+
+    click(page.result.shrink_button)
+    wait_for(qtbot, page, State.RUNNING)
+    assert not page.source.isEnabled()
+    wait_for(qtbot, page, State.DONE)
+
+    made = models / "Tiny-Q4_K_M.gguf"
+    assert made.stat().st_size == promised.size_bytes
+    summary = describe(made)
+    assert summary.type == "Q4_K_M"
+    assert summary.bits_per_weight == pytest.approx(promised.bits_per_weight, abs=0.01)
+    with qtbot.waitSignal(page.chat_requested) as chat:
+        click(page.done.chat_button)
+    assert chat.args == [str(made)]
+    click(page.done.again_button)
+    wait_for(qtbot, page, State.EMPTY)
+
+
+def test_cancel_leaves_no_file_and_keeps_the_choice(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tmp_path: Path
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Bigger", hidden=512, ffn=2048, n_layers=8)
+    look_at(qtbot, page, source)
+    click(page.result.choices.rows[5])
+    click(page.result.shrink_button)
+    (task,) = page._context.tasks.active
+
+    def has_begun() -> bool:
+        return task.progress is not None and task.progress.done > 0
+
+    qtbot.waitUntil(has_begun, timeout=PATIENCE_MS)
+    click(page.running.cancel_button)
+    wait_for(qtbot, page, State.READY)
+
+    assert list(models.iterdir()) == []
+    assert page.result.choice and page.result.choice.recipe == "Q2_K"
+    assert problems(page) == []
+
+
+def test_an_output_is_never_overwritten(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tiny_checkpoint: Path
+) -> None:
+    models.mkdir(parents=True)
+    taken = models / "Tiny-Q8_0.gguf"
+    taken.write_bytes(b"precious")
+    look_at(qtbot, page, tiny_checkpoint)
+
+    assert not page.result.shrink_button.isEnabled()
+    click(page.result.numbered_button)
+    assert page.result.out == models / "Tiny-Q8_0-2.gguf"
+
+    click(page.result.shrink_button)
+    page.result.out.write_bytes(b"came meanwhile")
+    wait_for(qtbot, page, State.READY)
+    (problem,) = problems(page)
+    assert "exists" in problem.error.message
+    assert problem.action_button
+    click(problem.action_button)
+    assert page.result.out == models / "Tiny-Q8_0-3.gguf"
+    assert page.result.shrink_button.isEnabled()
+    assert taken.read_bytes() == b"precious"
+    assert (models / "Tiny-Q8_0-2.gguf").read_bytes() == b"came meanwhile"
+
+
+def test_a_name_of_ones_own_is_kept_when_the_width_changes(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tiny_checkpoint: Path
+) -> None:
+    look_at(qtbot, page, tiny_checkpoint)
+    page.result.name_field.selectAll()
+    QTest.keyClicks(page.result.name_field, "Mine")
+    click(page.result.choices.rows[4])
+
+    assert page.result.out == models / "Mine.gguf"
+    page.result.name_field.selectAll()
+    QTest.keyClicks(page.result.name_field, "a/b")
+    assert not page.result.shrink_button.isEnabled()
+
+
+def test_a_folder_that_cannot_be_written_offers_another(
+    qtbot: QtBot, page: ShrinkPage, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("no folder")
+    look_at(qtbot, page, tiny_checkpoint)
+    page.result.set_folder(blocked / "models")
+
+    click(page.result.shrink_button)
+
+    (problem,) = problems(page)
+    assert problem.action_button and problem.action_button.text() == "Choose another folder"
+    assert page.state is State.READY
+    page.result.set_folder(tmp_path / "new")
+    click(page.result.shrink_button)
+    wait_for(qtbot, page, State.DONE)
+    assert problems(page) == []
+    assert (tmp_path / "new" / "Tiny-Q8_0.gguf").is_file()
+
+
+def quantized(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    from engine.jobs import finish
+    from engine.quantize.shrink import Shrink
+
+    out = tmp_path / "Small-Q4_K_M.gguf"
+    finish(Shrink(str(tiny_checkpoint), str(out), "Q4_K_M").run())
+    return out
+
+
+def cut(tmp_path: Path, tiny_checkpoint: Path) -> Path:
+    out = tmp_path / "Cut"
+    shutil.copytree(tiny_checkpoint, out)
+    weights = next(out.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:5000])
+    return out
+
+
+@pytest.mark.parametrize("make", [quantized, cut])
+def test_a_source_that_cannot_be_shrunk_says_why(
+    qtbot: QtBot,
+    page: ShrinkPage,
+    make: Callable[[Path, Path], Path],
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+) -> None:
+    page.set_source(str(make(tmp_path, tiny_checkpoint)))
+
+    qtbot.waitUntil(lambda: bool(problems(page)), timeout=PATIENCE_MS)
+
+    (problem,) = problems(page)
+    assert problem.error.message.endswith(".") and problem.error.hint
+    assert page.state is State.EMPTY
+
+
+def test_a_dropped_checkpoint_becomes_the_source(
+    qtbot: QtBot, page: ShrinkPage, context: AppContext, tiny_checkpoint: Path
+) -> None:
+    drop(page, tiny_checkpoint)
+
+    wait_for(qtbot, page, State.READY)
+    assert context.settings.value.added_models == (str(tiny_checkpoint),)
+    qtbot.waitUntil(lambda: page.source.row_of(str(tiny_checkpoint)) is not None)
+
+
+def test_what_is_no_model_is_refused_with_a_reason(page: ShrinkPage, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no model")
+
+    page.choose(str(tmp_path / "notes.txt"))
+    assert problems(page)[0].error.hint
+
+    page.choose(str(tmp_path))
+    (problem,) = problems(page)
+    assert "no model" in problem.error.message
+
+
+def test_sources_are_those_that_can_be_shrunk(
+    qtbot: QtBot, context: AppContext, tiny_checkpoint: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    small = quantized(tmp_path, tiny_checkpoint)
+    paths = [str(path) for path in (tiny_checkpoint, tiny_gguf, small)]
+    context.settings.update(added_models=tuple(paths))
+    page = ShrinkPage(context)
+    qtbot.addWidget(page)
+    page.show()
+
+    qtbot.waitUntil(lambda: page.source.row_of(paths[0]) is not None)
+
+    assert page.source.row_of(paths[1]) is not None
+    assert page.source.row_of(paths[2]) is None
+    page.source.view.setFocus()
+    QTest.keyClick(page.source.view, Qt.Key.Key_Down)
+    wait_for(qtbot, page, State.READY)
+
+
+def test_names(tmp_path: Path) -> None:
+    assert default_name("/models/Tiny-F16.gguf", "Q4_K_M") == "Tiny-Q4_K_M.gguf"
+    assert default_name("/models/Llama-3.2-1B", "Q8_0") == "Llama-3.2-1B-Q8_0.gguf"
+    (tmp_path / "a.gguf").touch()
+    (tmp_path / "a-2.gguf").touch()
+    assert numbered(tmp_path / "a.gguf") == tmp_path / "a-3.gguf"
+    assert why_not(tmp_path / "a.gguf") and why_not(tmp_path / ".gguf")
+    assert why_not(tmp_path / "b.gguf") == ""

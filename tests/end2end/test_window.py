@@ -1,0 +1,170 @@
+"""Snug's main job in the window, with real clicks: pick a model, shrink it, chat with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from app.chat.page import ChatPage
+from app.chat.session import State
+from app.context import AppContext
+from app.models.page import ModelsPage
+from app.shrink.page import ShrinkPage
+from app.store import Status
+from app.window import Window
+from tests.helpers.clicks import click, named
+
+WAIT_MS = 60_000
+
+
+@pytest.fixture
+def window(qtbot: QtBot) -> Iterator[Window]:
+    window = Window(AppContext())
+    qtbot.addWidget(window)
+    with qtbot.waitExposed(window):
+        window.show()
+    qtbot.waitUntil(lambda: window.current_page_name == "chat" and bool(window._pages))
+    yield window
+    window.close()
+
+
+def drop(target: QWidget, path: Path) -> None:
+    """Drag a file from outside over `target` and let it go there."""
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(path))])
+    at, left = QPoint(200, 200), Qt.MouseButton.LeftButton
+    where = (Qt.DropAction.CopyAction, data, left, Qt.KeyboardModifier.NoModifier)
+    QApplication.sendEvent(target, QDragEnterEvent(at, *where))
+    QApplication.sendEvent(target, QDropEvent(at.toPointF(), *where))
+
+
+def say(bot: QtBot, page: ChatPage, text: str) -> None:
+    bot.keyClicks(page.composer.text, text)
+    bot.keyClick(page.composer.text, Qt.Key.Key_Return)
+
+
+def last_message(page: ChatPage) -> Any:
+    return page.transcript.views[-1].message
+
+
+def settled(page: ChatPage) -> bool:
+    return page.session.state in (State.READY, State.CRASHED, State.NO_MODEL)
+
+
+def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
+    qtbot: QtBot, window: Window, tiny_checkpoint: Path
+) -> None:
+    click(qtbot, window, "Models")
+    models: ModelsPage = window.page("models")
+    drop(models, tiny_checkpoint)
+    qtbot.waitUntil(lambda: len(models.rows) == 1, timeout=WAIT_MS)
+    models.select(str(tiny_checkpoint))
+
+    click(qtbot, models, "Shrink")
+    shrink: ShrinkPage = window.page("shrink")
+    qtbot.waitUntil(shrink.result.shrink_button.isVisible, timeout=WAIT_MS)
+    out = shrink.result.out
+    click(qtbot, shrink, "Shrink")
+    qtbot.waitUntil(shrink.done.isVisible, timeout=WAIT_MS)
+    assert out.is_file() and not list(out.parent.glob("*.partial"))
+
+    click(qtbot, shrink, "Chat with it")
+    chat: ChatPage = window.page("chat")
+    say(qtbot, chat, "Hello there")  # while it loads: it waits for the model
+    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 2, timeout=WAIT_MS)
+    first = last_message(chat)
+    assert first.status == Status.COMPLETE and first.content
+    assert first.stats.generation_tokens > 0
+    click(qtbot, window, "New chat")
+    assert not chat.transcript.views
+    listed = chat.panel.list
+    assert listed.count() >= 1
+
+
+def test_a_second_turn_reads_only_what_is_new(
+    qtbot: QtBot, window: Window, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    window.chat_with(str(tiny_gguf))
+    chat: ChatPage = window.page("chat")
+    say(qtbot, chat, "Hello")
+    qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
+    qtbot.keyClick(chat.composer.text, Qt.Key.Key_Escape)
+    qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
+    assert last_message(chat).status == Status.STOPPED
+    say(qtbot, chat, "And then")
+    qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
+    stats = last_message(chat).stats
+    assert 0 < stats.prompt_tokens_evaluated < stats.prompt_tokens
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
+def test_a_killed_engine_costs_neither_window_nor_answer(
+    qtbot: QtBot, window: Window, tiny_gguf: Path, how: signal.Signals
+) -> None:
+    window.chat_with(str(tiny_gguf))
+    chat: ChatPage = window.page("chat")
+    chat.session.answer_grew.connect(lambda _text: os.kill(engine().pid, how))
+    say(qtbot, chat, "Hello")
+    qtbot.waitUntil(lambda: chat.session.state == State.CRASHED, timeout=WAIT_MS)
+    cut = last_message(chat)
+    assert cut.status == Status.FAILED and cut.content and cut.error.message
+    chat.session.answer_grew.disconnect()
+
+    click(qtbot, chat, "Reload the model")
+    qtbot.waitUntil(lambda: chat.session.state == State.READY, timeout=WAIT_MS)
+    kept = window.context.store.path_to(cut.id)
+    assert [message.content for message in kept] == ["Hello", cut.content]
+    say(qtbot, chat, "Again")
+    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 4, timeout=WAIT_MS)
+    assert last_message(chat).status == Status.COMPLETE
+
+
+def engine() -> psutil.Process:
+    """The worker process of the window."""
+    (child,) = [
+        process
+        for process in psutil.Process().children()
+        if process.status() != psutil.STATUS_ZOMBIE and "worker" in process.cmdline()
+    ]
+    return child
+
+
+def test_a_bad_file_is_refused_in_words_and_nothing_is_lost(
+    qtbot: QtBot, window: Window, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.gguf"
+    shutil.copy(tiny_gguf, bad)
+    os.truncate(bad, bad.stat().st_size // 2)
+    window.chat_with(str(bad))
+    chat: ChatPage = window.page("chat")
+    say(qtbot, chat, "My words")
+    qtbot.waitUntil(lambda: chat.session.error is not None and settled(chat), timeout=WAIT_MS)
+    assert chat.session.error and "incomplete" in chat.session.error.message
+    texts = [view.message.content for view in chat.transcript.views]
+    assert "My words" in [*texts, chat.composer.text.toPlainText()]
+    assert named(chat, "Load again").isEnabled()
+
+
+def test_the_main_ways_have_keys(qtbot: QtBot, window: Window) -> None:
+    ctrl = Qt.KeyboardModifier.ControlModifier
+    keys = (Qt.Key.Key_2, Qt.Key.Key_3, Qt.Key.Key_4)
+    for key, page in zip(keys, ("models", "shrink", "settings"), strict=True):
+        qtbot.keyClick(window, key, ctrl)
+        assert window.current_page_name == page
+    qtbot.keyClick(window, Qt.Key.Key_N, ctrl)
+    assert window.current_page_name == "chat"
+    chat: ChatPage = window.page("chat")
+    qtbot.keyClick(window, Qt.Key.Key_K, ctrl)
+    qtbot.waitUntil(lambda: QApplication.focusWidget() is chat.panel.search)
