@@ -65,7 +65,7 @@ class JobsButton(QPushButton):
         self._tasks = tasks
         self.setProperty("role", "rail")
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setFixedSize(48, 48)
+        self.setFixedSize(40, 40)
         tasks.changed.connect(self._on_changed)
         self._on_changed()
 

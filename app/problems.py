@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
 from app import theme
 from app.widgets import (
     Card,
+    DangerButton,
     IconButton,
     IconLabel,
     PrimaryButton,
@@ -58,13 +59,14 @@ class ProblemCard(Card):
         words.addWidget(message)
         if error.hint:
             words.addWidget(body(error.hint))
+        words.addStretch(1)
         top.addLayout(words, 1)
         if can_dismiss:
             close = IconButton("close", "Dismiss", size_px=24)
             close.clicked.connect(self.dismissed)
             top.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
         self.body.addLayout(top)
-        buttons = row(theme.SPACE_32 - theme.SPACE_8)
+        buttons = row(theme.SPACE_32)
         self.action_button: SecondaryButton | None = None
         if action_text:
             self.action_button = SecondaryButton(action_text)
@@ -112,8 +114,6 @@ class QuestionDialog(QDialog):
 
     def __init__(self, parent: QWidget, heading: str, text: str, action_text: str) -> None:
         super().__init__(parent)
-        from app.widgets import DangerButton
-
         self.setWindowTitle(heading)
         self.setModal(True)
         self.keep_button = SecondaryButton("Cancel")
@@ -121,7 +121,7 @@ class QuestionDialog(QDialog):
         self.action_button = DangerButton(action_text)
         self.action_button.clicked.connect(self.accept)
         words = body(text)
-        words.setMinimumWidth(380)
+        words.setFixedWidth(380)
         box = QVBoxLayout(self)
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
@@ -139,7 +139,6 @@ class BugDialog(QDialog):
     def __init__(self, report: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Something went wrong")
-        self.setMinimumWidth(560)
         self.report = report
         copy = SecondaryButton("Copy", "copy")
         copy.clicked.connect(self._on_copy_clicked)
@@ -149,12 +148,13 @@ class BugDialog(QDialog):
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
         box.addWidget(section("Something went wrong in Snug"))
-        box.addWidget(
-            body(
-                "This is a fault of the program, not yours. Your conversations and models are"
-                " safe. The text below helps whoever mends it."
-            )
+        words = body(
+            "This is a fault of the program, not yours. Your conversations and models are"
+            " safe. The text below helps whoever mends it."
         )
+        # A width of its own: only then the dialog knows how high the wrapped text is.
+        words.setFixedWidth(512)
+        box.addWidget(words)
         box.addWidget(_details_box(report, 220))
         box.addLayout(row(copy, None, close))
 

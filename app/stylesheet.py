@@ -42,8 +42,6 @@ QLabel[tone="neutral"] { color: $second; background: $raised; }
 QFrame[role="card"] { background: $surface; border: 1px solid $line; border-radius: 12px; }
 QFrame[role="card-raised"] { background: $raised; border: 1px solid $raised; border-radius: 12px; }
 QFrame[role="card-bad"] { background: $bad_tint; border: 1px solid $bad_line; border-radius: 12px; }
-QFrame[role="card-selected"] { background: $surface; border: 2px solid $accent;
-  border-radius: 12px; }
 QFrame[role="bubble"] { background: $surface; border: 1px solid $line; border-radius: 12px; }
 QFrame[role="line"] { background: $line; border: none; max-height: 1px; min-height: 1px; }
 QFrame[role="line-vertical"] { background: $line; border: none; max-width: 1px; min-width: 1px; }
@@ -89,8 +87,8 @@ QPushButton[role="icon"]:focus, QPushButton[role="link"]:focus { border: 2px sol
 QPushButton[role="icon-primary"]:focus { border: 2px solid $text; }
 QPushButton::menu-indicator { image: none; width: 0; }
 
-*[role="rail"] { padding: 0; border-radius: 8px; max-height: 52px; }
-QToolButton[role="rail"] { font-size: 11px; color: $second; padding-top: 6px; }
+*[role="rail"] { padding: 0; border-radius: 8px; max-height: 48px; }
+QToolButton[role="rail"] { font-size: 11px; color: $second; padding-top: 5px; }
 *[role="rail"]:hover { background: $hover; }
 QToolButton[role="rail"]:checked { background: $accent_tint; color: $accent; }
 *[role="rail"]:focus { border: 2px solid $accent; }

@@ -142,10 +142,10 @@ class Window(QMainWindow):
     def _build_rail(self) -> QFrame:
         rail = QFrame()
         rail.setProperty("role", "rail-ground")
-        rail.setFixedWidth(theme.RAIL_WIDTH + theme.SPACE_8)
+        rail.setFixedWidth(theme.RAIL_WIDTH)
         rail.setAccessibleName("Navigation")
         box = QVBoxLayout(rail)
-        box.setContentsMargins(theme.SPACE_4, theme.SPACE_12, theme.SPACE_4, theme.SPACE_12)
+        box.setContentsMargins(theme.SPACE_4, theme.SPACE_8, theme.SPACE_4 - 1, theme.SPACE_8)
         box.setSpacing(theme.SPACE_4)
         for name, text, shortcut in PAGES[:-1]:
             box.addWidget(self._nav_button(name, text, shortcut))
@@ -165,7 +165,7 @@ class Window(QMainWindow):
         button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         button.setAccessibleName(text)
         button.setToolTip(f"{text} ({shortcut})")
-        button.setFixedSize(theme.RAIL_WIDTH, 52)
+        button.setFixedSize(theme.RAIL_WIDTH - theme.SPACE_8, 48)
         button.clicked.connect(lambda: self.show_page(name))
         self._nav.addButton(button)
         self._nav_buttons[name] = button

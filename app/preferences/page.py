@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QUrl
-from PySide6.QtGui import QDesktopServices
+from PySide6.QtGui import QDesktopServices, QShowEvent
 from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
 
 from app import __version__, theme
@@ -73,6 +73,7 @@ class PreferencesPage(QWidget):
         super().__init__(parent)
         self._context = context
         self.setProperty("role", "page")
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         content = QWidget()
         content.setMaximumWidth(COLUMN_WIDTH)
         content.setLayout(
@@ -180,9 +181,15 @@ class PreferencesPage(QWidget):
         )
         card.body.addWidget(hline())
         places = self._context.folders
-        card.body.addLayout(_place("Settings and conversations", places.data))
+        card.body.addLayout(_place("Conversations", places.data))
+        card.body.addLayout(_place("Settings", places.config))
         card.body.addLayout(_place("Log, without prompts or answers", places.log))
         return card
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        # Not the first control: a ring there would look like a choice that was made.
+        self.setFocus()
 
     def _on_settings_changed(self) -> None:
         value = self._context.settings.value

@@ -94,7 +94,9 @@ def fill_shelf(models: Path) -> Path:
     write_empty_model(
         models / "Llama-3.2-3B-Instruct-BF16.gguf", "Llama 3.2 3B Instruct", MEDIUM, "BF16"
     )
-    write_empty_model(models / "SmolLM2-360M-Q8_0.gguf", "SmolLM2 360M", SMALL, "Q8_0", "apache-2.0")
+    write_empty_model(
+        models / "SmolLM2-360M-Q8_0.gguf", "SmolLM2 360M", SMALL, "Q8_0", "apache-2.0"
+    )
     write_empty_model(models / "Llama-3.3-70B-Q4_K_M.gguf", "Llama 3.3 70B", HUGE, "Q4_K_M")
     write_empty_model(models / "Tiny-Stories-F16.gguf", "Tiny Stories", TINY, "F16", "mit")
     (models / "cut-off.gguf").write_bytes(b"GGUF\x03\x00\x00\x00\x10")
@@ -151,7 +153,7 @@ def chat(stage: Stage) -> None:
 
 def _cast(stage: Stage, actor: talk.Actor) -> None:
     """Let `actor` play the worker of the chat from its next load on."""
-    stage.window.page("chat").session._start_worker = lambda _on_exit: actor
+    stage.window.page("chat").session._start_worker = actor.enter
 
 
 def models(stage: Stage) -> None:

@@ -135,6 +135,7 @@ class Actor(QObject):
         self._error = error
         self._n_said = 0
         self._listener: Callable[[Stepped | Outcome], None] = lambda _event: None
+        self._on_exit: Callable[[EngineError | None], None] = lambda _reason: None
         self._speaking = QTimer(self, interval=30)
         self._speaking.timeout.connect(self._say)
         self.ready = None
@@ -181,5 +182,12 @@ class Actor(QObject):
         self._speaking.stop()
         self._listener(Cancelled())
 
-    def stop(self, *, wait: bool = True) -> None:
+    def stop(self, *, wait: bool = True) -> None:  # noqa: ARG002 - as a Worker has it
         self._speaking.stop()
+        self._on_exit(None)
+
+    def enter(self, on_exit: Callable[[EngineError | None], None]) -> Actor:
+        """Take the place of `Worker.start`."""
+        self._on_exit = on_exit
+        self._n_said = 0
+        return self

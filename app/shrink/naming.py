@@ -8,6 +8,7 @@ from pathlib import Path
 # What some file system forbids in a name, and what ends a folder's name.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]+')
 _TYPE_AT_END = re.compile(r"[-_.](f32|f16|bf16|fp16|fp32)$", re.IGNORECASE)
+_NUMBER_AT_END = re.compile(r"(.+)-\d+")
 SUFFIX = ".gguf"
 
 
@@ -25,20 +26,23 @@ def with_suffix(name: str) -> str:
 
 
 def numbered(path: Path) -> Path:
-    """The first of `name-2`, `name-3`, ... that is not there yet."""
-    number = 2
-    while (free := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+    """The first of `name-2`, `name-3`, ... that is not there yet; `name-2` is followed by 3."""
+    stem, number = path.stem, 2
+    counted = _NUMBER_AT_END.fullmatch(stem)
+    # "Llama-3" is a name; "Tiny-2" is a count only where there is a "Tiny" as well.
+    if counted and path.with_name(counted[1] + path.suffix).exists():
+        stem = counted[1]
+    while (free := path.with_name(f"{stem}-{number}{path.suffix}")).exists():
         number += 1
     return free
 
 
-def why_not(path: Path) -> str:
-    """Why nothing can be written to `path`, in a sentence; empty where it can."""
-    stem = path.name[: -len(SUFFIX)].strip(" .")
-    if not stem:
+def why_not(folder: Path, name: str) -> str:
+    """Why no file `name` can be written into `folder`, in a sentence; empty where it can."""
+    if not name[: -len(SUFFIX)].strip(" ."):
         return "Give the new file a name."
-    if _FORBIDDEN.search(path.name):
+    if _FORBIDDEN.search(name):
         return 'A file name has none of / \\ : * ? " < > |'
-    if path.exists():
-        return f"{path.name} is there already."
+    if (folder / name).exists():
+        return f"{name} is there already."
     return ""

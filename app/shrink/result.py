@@ -109,7 +109,11 @@ class ResultView(QWidget):
 
     @property
     def out(self) -> Path:
-        return self._folder / with_suffix(self.name_field.text())
+        return self._folder / self._name
+
+    @property
+    def _name(self) -> str:
+        return with_suffix(self.name_field.text())
 
     def _on_chosen(self, choice: Choice) -> None:
         assert self._computer
@@ -136,12 +140,12 @@ class ResultView(QWidget):
 
     def check_name(self) -> None:
         """Say what is wrong with the name, and offer a free one where the name is taken."""
-        why = why_not(self.out)
+        why = why_not(self._folder, self._name)
         self._conflict.setText(why)
         self._conflict.setVisible(bool(why))
         self._where.setText(f"In {self._folder}")
         self._where.setVisible(not why)
-        is_taken = self.out.exists()
+        is_taken = bool(why) and self.out.exists()
         self.numbered_button.setVisible(is_taken)
         if is_taken:
             self.numbered_button.setText(f"Use {numbered(self.out).name}")

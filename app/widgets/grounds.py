@@ -21,7 +21,7 @@ from app import theme
 class Card(QFrame):
     """A surface with a padded column, `body`.
 
-    `role` is card, card-raised, card-bad or card-selected.
+    `role` is card, card-raised or card-bad.
     """
 
     def __init__(self, role: str = "card", parent: QWidget | None = None) -> None:

@@ -254,5 +254,8 @@ def test_names(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").touch()
     (tmp_path / "a-2.gguf").touch()
     assert numbered(tmp_path / "a.gguf") == tmp_path / "a-3.gguf"
-    assert why_not(tmp_path / "a.gguf") and why_not(tmp_path / ".gguf")
-    assert why_not(tmp_path / "b.gguf") == ""
+    assert numbered(tmp_path / "a-2.gguf") == tmp_path / "a-3.gguf"
+    assert numbered(tmp_path / "b-7.gguf") == tmp_path / "b-7-2.gguf"
+    assert why_not(tmp_path, "b.gguf") == ""
+    for name in ("a.gguf", ".gguf", " . .gguf", "a/b.gguf", "/etc/b.gguf", "a?.gguf"):
+        assert why_not(tmp_path, name)

@@ -1,0 +1,210 @@
+"""The window with its real pages, real keys and real clicks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import QPoint, Qt, QTimer
+from PySide6.QtWidgets import QApplication, QAbstractButton, QComboBox, QLineEdit, QWidget
+from pytestqt.qtbot import QtBot
+
+from app import theme
+from app.bugs import BugReporter
+from app.context import AppContext
+from app.problems import BugDialog, ProblemCard, QuestionDialog
+from app.tasks import Tasks
+from app.window import PAGES, PageName, Window
+from engine.client import Worker
+from engine.convert.job import Convert
+from engine.errors import CorruptFile, EngineError
+
+ROOT = Path(__file__).parents[2]
+FAKE = ROOT / "tests" / "helpers" / "fake_worker.py"
+
+
+@pytest.fixture
+def window(qtbot: QtBot, qapp: QApplication) -> Iterator[Window]:
+    theme.apply(qapp, "light")
+    made = Window(AppContext())
+    qtbot.addWidget(made)
+    with qtbot.waitExposed(made):
+        made.show()
+    qtbot.waitUntil(lambda: bool(made._pages))
+    yield made
+    made.context.tasks.shutdown()
+    made.close()
+
+
+def press(qtbot: QtBot, window: Window, key: Qt.Key) -> None:
+    qtbot.keyClick(window, key, Qt.KeyboardModifier.ControlModifier)
+
+
+def test_starts_in_the_chat_and_builds_nothing_else(window: Window) -> None:
+    assert window.current_page_name == "chat"
+    assert list(window._pages) == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (Qt.Key.Key_2, "models"),
+        (Qt.Key.Key_3, "shrink"),
+        (Qt.Key.Key_4, "settings"),
+        (Qt.Key.Key_Comma, "settings"),
+    ],
+)
+def test_keys_lead_to_pages_and_back(
+    qtbot: QtBot, window: Window, key: Qt.Key, name: PageName
+) -> None:
+    press(qtbot, window, key)
+    assert window.current_page_name == name
+    assert window._nav_buttons[name].isChecked()
+    press(qtbot, window, Qt.Key.Key_1)
+    assert window.current_page_name == "chat"
+
+
+def test_rail_leads_to_every_page(qtbot: QtBot, window: Window) -> None:
+    for name, text, _keys in PAGES:
+        button = window._nav_buttons[name]
+        assert button.accessibleName() == text
+        qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, 10))
+        assert window.current_page_name == name
+
+
+def test_chat_keys_work_from_any_page(qtbot: QtBot, window: Window) -> None:
+    press(qtbot, window, Qt.Key.Key_3)
+    press(qtbot, window, Qt.Key.Key_K)
+    assert window.current_page_name == "chat"
+    assert isinstance(window.focusWidget(), QLineEdit)
+    press(qtbot, window, Qt.Key.Key_N)
+    assert not isinstance(window.focusWidget(), QLineEdit)
+
+
+def test_every_control_has_a_name(window: Window) -> None:
+    nameless = []
+    for name, _text, _keys in PAGES:
+        page: QWidget = window.page(name)
+        for kind in (QAbstractButton, QLineEdit, QComboBox):
+            for control in page.findChildren(kind):
+                inner = control.objectName().startswith("qt_") or isinstance(
+                    control.parent(), QLineEdit | QComboBox
+                )
+                text = control.text() if isinstance(control, QAbstractButton) else ""
+                if not inner and not control.accessibleName() and not text:
+                    nameless.append(f"{name}: {control}")
+    assert nameless == []
+
+
+def test_geometry_is_kept(qtbot: QtBot, window: Window) -> None:
+    window.resize(1010, 640)
+    window.close()
+    again = Window(AppContext())
+    qtbot.addWidget(again)
+    assert (again.width(), again.height()) == (1010, 640)
+    again.close()
+
+
+def test_broken_geometry_is_forgotten(qtbot: QtBot) -> None:
+    context = AppContext()
+    context.settings.update(window_geometry="not base64 at all")
+    window = Window(context)
+    qtbot.addWidget(window)
+    assert window.width() == 1180
+    window.close()
+
+
+def test_closing_asks_only_while_something_would_be_lost(qtbot: QtBot, qapp: QApplication) -> None:
+    def fake(mode: str, on_exit: Callable[[EngineError | None], None]) -> Worker:
+        return Worker.start(on_exit, command=[sys.executable, str(FAKE), mode])
+
+    context = AppContext()
+    context.tasks = Tasks(start=partial(fake, "patient"))
+    window = Window(context)
+    qtbot.addWidget(window)
+    window.show()
+    window.complete()
+    context.tasks.start(Convert("a", "b"), "Shrinking Tiny")
+    asked: list[str] = []
+
+    def answer(button: str) -> None:
+        dialog = qapp.activeModalWidget()
+        assert isinstance(dialog, QuestionDialog)
+        asked.append(dialog.windowTitle())
+        getattr(dialog, button).click()
+
+    QTimer.singleShot(50, lambda: answer("keep_button"))
+    assert not window.close()
+    assert len(context.tasks.active) == 1
+    QTimer.singleShot(50, lambda: answer("action_button"))
+    assert window.close()
+    assert asked == ["1 job not finished"] * 2
+
+
+def test_problem_card_says_what_to_do(qtbot: QtBot) -> None:
+    error = CorruptFile("The file is cut.", hint="Download it again.", details="offset 12")
+    card = ProblemCard(error, "Download again")
+    qtbot.addWidget(card)
+    card.show()
+    assert card.action_button is not None
+    with qtbot.waitSignal(card.action):
+        qtbot.mouseClick(card.action_button, Qt.MouseButton.LeftButton)
+    assert card._details.isHidden()
+    qtbot.mouseClick(card._fold, Qt.MouseButton.LeftButton)
+    assert card._details.toPlainText() == "offset 12"
+    assert not card._details.isHidden()
+
+
+def test_uncaught_exception_in_a_thread_opens_one_dialog(
+    qtbot: QtBot, qapp: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    reporter = BugReporter(qapp)
+    reporter.install()
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: [][1])
+        thread.start()
+        thread.join()
+
+    def dialogs() -> list[BugDialog]:
+        return [w for w in qapp.topLevelWidgets() if isinstance(w, BugDialog) and w.isVisible()]
+
+    qtbot.waitUntil(lambda: len(dialogs()) == 1)
+    qtbot.wait(50)
+    (dialog,) = dialogs()
+    assert "IndexError" in dialog.report
+    dialog._on_copy_clicked()
+    assert "IndexError" in qapp.clipboard().text()
+    dialog.accept()
+    reporter.deleteLater()
+
+
+HEAVY = ("numpy", "llama_cpp", "huggingface_hub", "markdown_it", "pygments", "msgspec", "psutil")
+
+
+def test_first_paint_needs_nothing_heavy(own_home: Path) -> None:
+    program = (
+        "import sys, app.__main__ as m\n"
+        "application, window, context = m.start([])\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert (own_home / "log" / "snug.log").exists()
+
+
+def test_window_says_its_version() -> None:
+    import tomllib
+
+    from app import __version__
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == __version__
