@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QObject, Signal
 
 from app.folders import Folders, folders
-from app.settings import Settings, SettingsFile
+from app.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -45,7 +45,7 @@ class SettingsStore(QObject):
 
     def reset(self, name: str) -> None:
         """Put one setting back to its default."""
-        self.update(**{name: getattr(Settings(), name)})
+        self.update(**{name: getattr(standard(), name)})
 
 
 class AppContext(QObject):

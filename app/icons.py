@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from PySide6.QtCore import QRect, QSize
 
 _DISABLED_OPACITY = 0.45
+_GRID = 24
+_STROKE_PX = 1.5
 
 
 def icon(name: str, colour: str = "text", checked_colour: str = "") -> QIcon:
@@ -37,20 +39,23 @@ def pixmap(name: str, size_px: int, colour: str = "text", ratio: float = 1.0) ->
     drawn = QPixmap(side, side)
     drawn.fill(Qt.GlobalColor.transparent)
     painter = QPainter(drawn)
-    _draw(painter, name, ink, QRectF(0, 0, side, side))
+    _draw(painter, name, ink, size_px, side)
     painter.end()
     drawn.setDevicePixelRatio(ratio)
     QPixmapCache.insert(key, drawn)
     return drawn
 
 
-def _draw(painter: QPainter, name: str, ink: str, rect: QRectF) -> None:
+def _draw(painter: QPainter, name: str, ink: str, size_px: int, side: int) -> None:
     # QtSvg is loaded with the first icon that is painted, not with the first import.
     from PySide6.QtSvg import QSvgRenderer
 
     svg = (theme.RESOURCES / "icons" / f"{name}.svg").read_bytes()
-    renderer = QSvgRenderer(QByteArray(svg.replace(b"currentColor", ink.encode())))
-    renderer.render(painter, rect)
+    svg = svg.replace(b"currentColor", ink.encode())
+    # Small icons keep a stroke that can be seen, large ones do not get fat.
+    stroke = min(2.0, max(1.1, _STROKE_PX * _GRID / size_px))
+    svg = svg.replace(b'stroke-width="1.5"', f'stroke-width="{stroke}"'.encode())
+    QSvgRenderer(QByteArray(svg)).render(painter, QRectF(0, 0, side, side))
 
 
 class _SvgEngine(QIconEngine):

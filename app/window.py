@@ -6,7 +6,6 @@ been painted: an empty window at once is better than a full one late.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,7 +63,10 @@ class Window(QMainWindow):
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
         box.addWidget(self._build_rail())
-        box.addWidget(self._stack, 1)
+        self._column = QVBoxLayout()
+        self._column.setSpacing(0)
+        self._column.addWidget(self._stack, 1)
+        box.addLayout(self._column, 1)
         self.setCentralWidget(central)
         self._restore_geometry()
         self._nav_buttons["chat"].setChecked(True)
@@ -102,6 +104,21 @@ class Window(QMainWindow):
         self.complete()
         if not self._pages:
             self.show_page("chat")
+        if self.context.settings.problem:
+            self._tell(self.context.settings.problem)
+
+    def _tell(self, problem: str) -> None:
+        """Show what concerns no page in particular above all of them."""
+        from app.problems import ProblemCard
+        from engine.errors import EngineError
+
+        card = ProblemCard(EngineError(problem))
+        place = QWidget()
+        around = QVBoxLayout(place)
+        around.setContentsMargins(theme.SPACE_16, theme.SPACE_16, theme.SPACE_16, 0)
+        around.addWidget(card)
+        card.dismissed.connect(place.deleteLater)
+        self._column.insertWidget(0, place)
 
     def complete(self) -> None:
         """Add what the first paint did not need: keys, and the place where jobs will show."""
@@ -210,8 +227,8 @@ class Window(QMainWindow):
     # Coming and going
 
     def _restore_geometry(self) -> None:
-        kept = base64.b64decode(self.context.settings.value.window_geometry)
-        if not kept or not self.restoreGeometry(QByteArray(kept)):
+        kept = QByteArray.fromBase64(self.context.settings.value.window_geometry.encode())
+        if not self.restoreGeometry(kept):
             self.resize(1180, 760)
 
     def _may_close(self) -> bool:
@@ -226,7 +243,7 @@ class Window(QMainWindow):
         if not self._may_close():
             event.ignore()
             return
-        geometry = base64.b64encode(self.saveGeometry().data()).decode()
+        geometry = self.saveGeometry().toBase64().toStdString()
         self.context.settings.update(window_geometry=geometry)
         for page in self._pages.values():
             # A page with a process of its own ends it in `shutdown`.

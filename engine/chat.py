@@ -14,7 +14,6 @@ import msgspec
 
 from engine.errors import TemplateError
 
-
 MAX_TEMPLATE_CHARS = 1 << 20
 MAX_PROMPT_CHARS = 32 << 20
 MAX_RENDER_S = 2.0
@@ -69,7 +68,8 @@ class ChatTemplate:
         }
         self._sandbox.deadline = time.monotonic() + MAX_RENDER_S
         errors = []
-        for tools in (None, []):
+        no_tools: tuple[list[Any] | None, ...] = (None, [])
+        for tools in no_tools:
             for attempt in (turns, _without_system_message(turns)):
                 try:
                     return self._render(messages=attempt, tools=tools, **variables)

@@ -6,12 +6,14 @@ They are written for transformers (`apply_chat_template`): trimmed blocks, loop 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import time
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import jinja2.compiler
+import jinja2.exceptions
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
@@ -31,7 +33,7 @@ class TookTooLong(Exception):
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` marks the assistant's words for training; here it changes nothing."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 (typed so by the base class)
 
     def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
         next(parser.stream)
@@ -44,7 +46,8 @@ class _CodeGenerator(jinja2.compiler.CodeGenerator):
     def visit_Template(
         self, node: jinja2.nodes.Template, frame: jinja2.compiler.Frame | None = None
     ) -> None:
-        for block in node.find_all((jinja2.nodes.For, jinja2.nodes.Macro)):
+        loops: Iterator[Any] = node.find_all((jinja2.nodes.For, jinja2.nodes.Macro))
+        for block in loops:
             tick = jinja2.nodes.EnvironmentAttribute("tick")
             call = jinja2.nodes.Call(tick, [], [], None, None)
             block.body.insert(0, jinja2.nodes.ExprStmt(call).set_lineno(block.lineno))
@@ -77,10 +80,10 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Refuse the two operators that make something huge of something small."""
         if operator == "**":
-            raise jinja2.sandbox.SecurityError("powers are not allowed in a chat template")
+            raise jinja2.exceptions.SecurityError("powers are not allowed in a chat template")
         for value, times in ((left, right), (right, left)):
             if isinstance(value, (str, list, tuple)) and len(value) * times > MAX_REPEATED_CHARS:
-                raise jinja2.sandbox.SecurityError("repeated too often")
+                raise jinja2.exceptions.SecurityError("repeated too often")
         return super().call_binop(context, operator, left, right)
 
 
@@ -101,5 +104,5 @@ def _raise_exception(message: object) -> NoReturn:
     raise Refused(str(message)[:500])
 
 
-def _strftime_now(format: str) -> str:
-    return datetime.datetime.now().strftime(str(format)[:100])
+def _strftime_now(pattern: str) -> str:
+    return dt.datetime.now().astimezone().strftime(str(pattern)[:100])

@@ -77,10 +77,14 @@ class Checkpoint:
         for a checkpoint that is quantized already.
         """
         folder = Path(fspath(folder))
-        config = read_config(folder)
-        _refuse_quantized(folder, config)
+        try:
+            config = read_config(folder)
+            _refuse_quantized(folder, config)
+            paths = _tensor_files(folder)
+        except OSError as e:  # a folder that may not be looked into
+            raise read_error(e, folder) from e
         tensors: dict[str, StoredTensor] = {}
-        for path in _tensor_files(folder):
+        for path in paths:
             for tensor in read_safetensors_header(path):
                 if tensor.name in tensors:
                     raise CorruptFile(
@@ -167,6 +171,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder.name} has no config.json, so it is not a Hugging Face checkpoint.",
             hint="Choose the .gguf file in it.",
         )
+    _refuse_pickles(folder)
     raise FormatError(
         f"{folder.name} has no config.json, so it is not a Hugging Face checkpoint.",
         hint="Choose the folder that holds config.json, the tokenizer and the .safetensors files.",
@@ -181,6 +186,13 @@ def refuse_pickle(path: Path) -> UnsafeFile:
         hint="Look for this model in safetensors format.",
         details=str(path),
     )
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Say of a folder without safetensors that it holds pickle files, if it does."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in PICKLE_SUFFIXES:
+            raise refuse_pickle(path)
 
 
 def read_safetensors_header(path: Path) -> list[StoredTensor]:
@@ -253,9 +265,7 @@ def _tensor_files(folder: Path) -> list[Path]:
         n_shards = match[1]
         names = [f"model-{i:05}-of-{n_shards}.safetensors" for i in range(1, int(n_shards) + 1)]
         return [_present(folder, name) for name in names]
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in PICKLE_SUFFIXES:
-            raise refuse_pickle(path)
+    _refuse_pickles(folder)
     raise FormatError(
         f"{folder.name} has a config.json but no model.safetensors.",
         hint="Download the .safetensors files of the model into this folder too.",

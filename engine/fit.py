@@ -97,11 +97,10 @@ class Shape(msgspec.Struct, frozen=True):
         )
 
     def compute_bytes(self, n_ctx: int) -> int:
-        """The buffer for intermediate results and the one for logits (one row is asked for)."""
+        """The buffers for intermediate results and for the logits of one token, as a chat needs."""
         n_tokens = min(_N_UBATCH, n_ctx)
         in_a_layer = 4 * n_tokens * (3 * self.n_ff + 4 * self.n_embd) + 2 * n_tokens * n_ctx
-        # llama.cpp reserves for logits of every token of a batch.
-        at_the_end = 4 * n_tokens * self.n_vocab + 8 * n_tokens * self.n_embd
+        at_the_end = 4 * self.n_vocab + 8 * n_tokens * self.n_embd
         return max(in_a_layer, at_the_end) + 4 * self.n_vocab
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from math import prod
-from struct import Struct, iter_unpack
+from struct import Struct, iter_unpack, pack
 from typing import Any
 
 import msgspec
@@ -69,7 +69,10 @@ class Array(Sequence[Any]):
     @classmethod
     def of(cls, item_type: ValueType, items: Sequence[Any]) -> Array:
         """Encode `items`; raises struct.error or OverflowError for a number that does not fit."""
-        return cls(item_type, len(items), b"".join(encode(item_type, item) for item in items))
+        if item_type is ValueType.STRING:
+            return cls(item_type, len(items), b"".join(map(encode_string, items)))
+        code = NUMBERS[item_type].format[1:]
+        return cls(item_type, len(items), pack(f"<{len(items)}{code}", *items))
 
     def __len__(self) -> int:
         return self._n

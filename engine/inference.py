@@ -116,7 +116,7 @@ class BenchResult(msgspec.Struct, frozen=True):
 
 
 class Bench(Job, frozen=True):
-    """Measure what llama-bench measures: `n_prompt` tokens read at once, `n_generate` one by one."""
+    """Measure as llama-bench does: `n_prompt` tokens read at once, `n_generate` one by one."""
 
     Result: ClassVar = BenchResult
 

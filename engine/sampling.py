@@ -10,9 +10,9 @@ import msgspec
 class SamplingParams(msgspec.Struct, frozen=True):
     """Sampling settings, with llama.cpp's names and order of application.
 
-    First the repeat penalty (over the last `repeat_last_n` tokens), then top-k, top-p, min-p and the
-    temperature. `temperature` 0 always takes the likeliest token; `top_k` 0, `top_p` 1, `min_p` 0 and
-    `repeat_penalty` 1 switch that step off; `seed` None is a new one each time.
+    First the repeat penalty (over the last `repeat_last_n` tokens), then top-k, top-p, min-p and
+    the temperature. `temperature` 0 always takes the likeliest token; `top_k` 0, `top_p` 1,
+    `min_p` 0 and `repeat_penalty` 1 switch that step off; `seed` None is a new one each time.
     Raises ValueError for a setting that means nothing.
     """
 

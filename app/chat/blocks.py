@@ -140,6 +140,7 @@ class ReasoningView(QWidget):
         super().__init__()
         self.fold = QuietButton("", "chevron-right")
         self.fold.setCheckable(True)
+        self.fold.setStyleSheet("padding-left: 0;")  # in line with the text below
         self.fold.toggled.connect(self._on_toggled)
         self._text = TextView("Reasoning")
         self._text.hide()

@@ -8,6 +8,7 @@ from typing import Any
 
 from PySide6.QtCore import Qt, QTimer
 from PySide6.QtGui import (
+    QFont,
     QGuiApplication,
     QSyntaxHighlighter,
     QTextCharFormat,
@@ -40,9 +41,9 @@ class CodeView(QFrame):
         self._colouring.timeout.connect(self._colour)
         theme.appearance().changed.connect(self._colour)
         head = row(self._language, None, self.copy_button)
-        head.setContentsMargins(theme.SPACE_12, theme.SPACE_4, theme.SPACE_4, 0)
+        head.setContentsMargins(theme.SPACE_8, theme.SPACE_4, 0, 0)
         box = QVBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, theme.SPACE_4)
+        box.setContentsMargins(theme.SPACE_4, 0, theme.SPACE_4, theme.SPACE_4)
         box.setSpacing(0)
         box.addLayout(head)
         box.addWidget(self._text)
@@ -98,6 +99,9 @@ class _CodeText(QPlainTextEdit):
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.document().setDocumentMargin(0)
+        font = self.font()
+        font.setFeature(QFont.Tag("calt"), 0)  # "<=" is two characters, also to the eye
+        self.setFont(font)
         self.blockCountChanged.connect(self._fit)
         self.horizontalScrollBar().rangeChanged.connect(self._fit)
 

@@ -6,7 +6,7 @@ from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QWidget
 
-from app import theme
+from app import icons, theme
 from app.widgets import IconButton
 
 MAX_LINES = 8
@@ -101,6 +101,8 @@ class Composer(QFrame):
             self.button.set_icon("send", "Send", "Enter")
         has_text = bool(self.text.toPlainText().strip())
         self.button.setEnabled(self._stops or (self._can_send and has_text))
+        if not self.button.isEnabled():
+            self.button.setIcon(icons.icon("send", "text"))  # its own colour is for the accent
 
     def _fit(self) -> None:
         line_px = self.text.fontMetrics().lineSpacing()

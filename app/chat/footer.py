@@ -13,6 +13,7 @@ from app.words import format_percent, format_speed
 
 SHOWN_S = 0.25
 """The figures of a stream change no more often than this: a faster number is not read."""
+CONTEXT_PX = 84
 NEARLY_FULL = 0.85
 
 
@@ -23,6 +24,7 @@ class Footer(QWidget):
         self._shown_at = 0.0
         self._context = second("")
         self._context.setWordWrap(False)
+        self._context.setMinimumWidth(CONTEXT_PX)  # the bar stands still while the figure grows
         self._bar = ProgressBar("Context in use")
         self._bar.setFixedSize(96, 4)
         self._note = second("")

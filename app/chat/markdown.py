@@ -358,6 +358,10 @@ def _html(tokens: Sequence[Token]) -> str:
             html.append(_inline(token))
         elif token.type == "ordered_list_open":
             html.append(f'<ol start="{int(token.attrs.get("start", 1))}">')
+        elif token.type == "heading_open":
+            html.append(f'<p class="{token.tag}">')  # Qt would enlarge an <h1> beyond its CSS
+        elif token.type == "heading_close":
+            html.append("</p>")
         elif not token.hidden:
             html.append(f"</{token.tag}>" if token.nesting < 0 else f"<{token.tag}>")
     return "".join(html)

@@ -125,7 +125,8 @@ class PromptView(MessageView):
         self._bubble = QFrame()
         self._bubble.setProperty("role", "bubble")
         inner = QVBoxLayout(self._bubble)
-        inner.setContentsMargins(theme.SPACE_16, theme.SPACE_8, theme.SPACE_16, theme.SPACE_8)
+        # The lines are 1.5 high, and Qt puts all of the extra below the letters.
+        inner.setContentsMargins(theme.SPACE_16, theme.SPACE_12, theme.SPACE_16, theme.SPACE_4)
         inner.addWidget(text)
         self._line = QHBoxLayout()
         self._line.setContentsMargins(0, 0, 0, 0)
@@ -238,7 +239,7 @@ class AnswerView(MessageView):
         self.regenerate_button.clicked.connect(lambda: self.regenerate_requested.emit(self.message))
         self.tools.add(self.regenerate_button)
         self._foot = QWidget()
-        self._foot.setLayout(row(self.versions, self.tools, self._figures, None, spacing=4))
+        self._foot.setLayout(row(self._figures, self.tools, self.versions, None, spacing=4))
         self._box = QVBoxLayout(self)
         self._box.setContentsMargins(0, 0, 0, 0)
         self._box.setSpacing(theme.SPACE_4)
@@ -273,6 +274,7 @@ class AnswerView(MessageView):
             self._problem = ProblemCard(error, AGAIN, can_dismiss=False)
             self._problem.action.connect(self._on_problem_action)
             self._box.insertWidget(2, self._problem)
+            self._problem.show()
         if not message.content and not message.error:
             self.set_stage("The model said nothing.")
 

@@ -108,7 +108,7 @@ class ChatPage(QWidget):
         self._welcome = EmptyState(
             "chat",
             "What can I help with?",
-            "The model runs on this computer, and what you write stays on it.",
+            "The model runs on this computer. What you write stays here.",
         )
         self._greeting.addWidget(self._invitation)
         self._greeting.addWidget(self._welcome)
@@ -354,6 +354,7 @@ class ChatPage(QWidget):
         self._card.action.connect(self.session.load)
         self._card.dismissed.connect(self._on_card_dismissed)
         self._cards.addWidget(self._card)
+        self._card.show()
 
     def _on_card_dismissed(self) -> None:
         self.session.error = None

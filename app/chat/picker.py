@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup
 from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QVBoxLayout, QWidget
 
@@ -39,7 +39,8 @@ class ModelPicker(QFrame):
         self._scan.found.connect(self._on_found)
         self.sidebar_button = IconButton("sidebar", "Conversations")
         self.sidebar_button.clicked.connect(self.sidebar_requested)
-        self.button = QuietButton("Choose a model")
+        self.button = QuietButton("Choose a model", "chevron-down")
+        self.button.setLayoutDirection(Qt.LayoutDirection.RightToLeft)  # the sign after the name
         self.button.setAccessibleName("Model")
         self.button.setToolTip("Choose the model that answers")
         self.button.clicked.connect(self.open_menu)
@@ -128,7 +129,7 @@ class ModelPicker(QFrame):
         session = self._session
         info = session.info
         name = info.name if info and info.name else Path(session.model_path).stem
-        self.button.setText(f"{shortened(name) or 'Choose a model'}  ▾")
+        self.button.setText(shortened(name) or "Choose a model")
         is_loading = session.state == State.LOADING
         self.cancel_button.setVisible(is_loading)
         self.bar.setVisible(is_loading)

@@ -129,9 +129,9 @@ def _css(now: theme.Theme) -> str:
     return f"""
     p, li {{ line-height: 150%; margin: 0; }}
     p + p {{ margin-top: 8px; }}
-    h1 {{ font-size: 18px; font-weight: 600; margin: 4px 0 0 0; }}
-    h2 {{ font-size: 16px; font-weight: 600; margin: 4px 0 0 0; }}
-    h3, h4, h5, h6 {{ font-size: 14px; font-weight: 600; margin: 2px 0 0 0; }}
+    p.h1 {{ font-size: 18px; font-weight: 600; margin: 4px 0 0 0; }}
+    p.h2 {{ font-size: 16px; font-weight: 600; margin: 4px 0 0 0; }}
+    p.h3, p.h4, p.h5, p.h6 {{ font-size: 14px; font-weight: 600; margin: 2px 0 0 0; }}
     ul, ol {{ margin: 0; }}
     li {{ margin: 2px 0; }}
     strong {{ font-weight: 600; }}

@@ -45,7 +45,7 @@ class Transcript(Scroll):
         self.setAccessibleName("Conversation")
         self._versions_of = versions_of
         self._column = QVBoxLayout()
-        self._column.setSpacing(theme.SPACE_16)
+        self._column.setSpacing(theme.SPACE_8)
         frame = QWidget()
         frame.setMaximumWidth(theme.READING_WIDTH)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -54,12 +54,10 @@ class Transcript(Scroll):
         across.addStretch(1)
         across.addWidget(frame, 1000)
         across.addStretch(1)
-        down = QVBoxLayout(content)
-        down.setContentsMargins(
-            theme.PAGE_MARGIN, theme.PAGE_MARGIN, theme.PAGE_MARGIN, theme.SPACE_32
-        )
-        down.addLayout(across)
-        down.addStretch(1)
+        self._down = QVBoxLayout(content)
+        self._down.addLayout(across)
+        self._down.addStretch(1)
+        self._keep_centred()
         self._earlier: list[Message] = []
         self._views: list[MessageView] = []
         self._answer: AnswerView | None = None
@@ -194,8 +192,16 @@ class Transcript(Scroll):
             self._build_earlier()
 
     def _on_range_changed(self, _minimum: int, maximum: int) -> None:
+        self._keep_centred()
         if self._is_stuck:
             self.verticalScrollBar().setValue(maximum)
+
+    def _keep_centred(self) -> None:
+        """Give the scroll bar its room from the margin, so that the text stands still beside it."""
+        bar = self.verticalScrollBar()
+        taken = bar.sizeHint().width() if bar.maximum() > 0 else 0
+        right = theme.PAGE_MARGIN - taken
+        self._down.setContentsMargins(theme.PAGE_MARGIN, theme.PAGE_MARGIN, right, theme.SPACE_24)
 
     def _build_earlier(self) -> None:
         """Put earlier messages on top and keep on screen what is there."""

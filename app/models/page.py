@@ -71,9 +71,9 @@ class ModelsPage(QWidget):
         self.add_folder_button.clicked.connect(self._on_add_folder_clicked)
         self._problems = QVBoxLayout()
         self._problems.setSpacing(theme.SPACE_8)
-        self._leftovers = LeftoverStrip()
-        self._leftovers.discarded.connect(self.refresh)
-        self._leftovers.failed.connect(self._show_problem)
+        self.leftovers = LeftoverStrip()
+        self.leftovers.discarded.connect(self.refresh)
+        self.leftovers.failed.connect(self._show_problem)
 
         self._stack = QStackedWidget()
         self._stack.addWidget(QWidget())
@@ -87,14 +87,14 @@ class ModelsPage(QWidget):
         outer.addLayout(row(heading, None, self.add_file_button, self.add_folder_button))
         outer.addLayout(self._problems)
         outer.addWidget(self._stack, 1)
-        outer.addWidget(self._leftovers)
+        outer.addWidget(self.leftovers)
 
     def _build_empty(self) -> QWidget:
         self.empty = EmptyState(
             "models",
             "No models on this computer yet",
-            "Models you add or shrink are listed here. Drop a GGUF file or a checkpoint folder"
-            " on this page, or choose one. Nothing is copied.",
+            "Drop a GGUF file or a checkpoint folder on this page, or choose one: nothing is"
+            " copied. What you shrink is listed here too.",
             "Add a file",
         )
         self.empty.activated.connect(self._on_add_file_clicked)
@@ -153,7 +153,7 @@ class ModelsPage(QWidget):
     def _on_found(self, shelf: Shelf) -> None:
         self._list.set_rows(shelf.rows)
         self._stack.setCurrentIndex(2 if shelf.rows else 1)
-        self._leftovers.show_leftovers(shelf.leftovers)
+        self.leftovers.show_leftovers(shelf.leftovers)
         sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
         words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
         words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")

@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
 
 from app import __version__, theme
 from app.context import AppContext
-from app.settings import Settings
+from app.settings import standard
 from app.widgets import (
     Card,
     ElidedLabel,
@@ -37,7 +37,7 @@ COLUMN_WIDTH = 680
 
 
 class SettingRow(QWidget):
-    """Name and meaning at the left, the control and its reset at the right."""
+    """Name and meaning at the left, the control at the right, its reset before it."""
 
     def __init__(
         self, context: AppContext, field: str, name: str, meaning: str, control: QWidget
@@ -47,22 +47,18 @@ class SettingRow(QWidget):
         self._field = field
         self.reset_button = IconButton("reset", f"Reset {name.lower()} to the standard", size_px=28)
         self.reset_button.clicked.connect(lambda: context.settings.reset(field))
-        # The place of a hidden reset stays free, so that controls keep their line.
-        policy = self.reset_button.sizePolicy()
-        policy.setRetainSizeWhenHidden(True)
-        self.reset_button.setSizePolicy(policy)
         self.meaning = second(meaning)
         words = column(strong(name), self.meaning, spacing=2)
         line = row(spacing=theme.SPACE_12)
         line.addLayout(words, 1)
-        line.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
         line.addWidget(self.reset_button, 0, Qt.AlignmentFlag.AlignVCenter)
+        line.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
         self.setLayout(line)
         context.settings.changed.connect(self._on_settings_changed)
         self._on_settings_changed()
 
     def _on_settings_changed(self) -> None:
-        is_default = getattr(self._settings.value, self._field) == getattr(Settings(), self._field)
+        is_default = getattr(self._settings.value, self._field) == getattr(standard(), self._field)
         self.reset_button.setVisible(not is_default)
 
 
@@ -208,8 +204,10 @@ class PreferencesPage(QWidget):
         self._context.settings.update(n_threads=self.threads_control.itemData(index))
 
     def _on_choose_clicked(self) -> None:
-        now = self._context.settings.value.models_folder
-        chosen = QFileDialog.getExistingDirectory(self, "Models folder", now)
+        now = Path(self._context.settings.value.models_folder)
+        # The dialog takes the name of a folder that is not there yet for a choice.
+        start = now if now.is_dir() else Path.home()
+        chosen = QFileDialog.getExistingDirectory(self, "Models folder", str(start))
         if chosen:
             self._context.settings.update(models_folder=chosen)
 

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QApplication
 from app import theme
 from app.context import AppContext
 from app.folders import Folders
+from app.jobs_panel import JobsPanel
 from app.screenshots import talk
 from app.screenshots.models import HUGE, LARGE, MEDIUM, SMALL, TINY, write_empty_model
 from app.tasks import TaskState
@@ -185,10 +186,10 @@ def shrink(stage: Stage) -> None:
     task = stage.context.tasks.listed[-1]
     stage.until(lambda: (task.pace.fraction or 0) > 0.12 or task.is_over)
     stage.shoot("shrink-running")
-    stage.window.jobs_button.click()
-    stage.settle()
-    stage.shoot("jobs-panel", widget=stage.window._jobs_panel)
-    stage.window._jobs_panel.hide()
+    panel = JobsPanel(stage.context.tasks, stage.window)
+    panel.show()
+    stage.shoot("jobs-panel", widget=panel)
+    panel.close()
     task.cancel()
     stage.until(lambda: task.is_over)
     stage.settle()

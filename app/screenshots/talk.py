@@ -138,7 +138,8 @@ class Actor(QObject):
         self._on_exit: Callable[[EngineError | None], None] = lambda _reason: None
         self._speaking = QTimer(self, interval=30)
         self._speaking.timeout.connect(self._say)
-        self.ready = None
+        # An error is told as the end of a worker: by then its process is gone.
+        self.is_alive = error is None
 
     def run(self, job: Any, listener: Callable[[Stepped | Outcome], None]) -> Actor:
         self._listener = listener
@@ -147,6 +148,7 @@ class Actor(QObject):
         elif self._error:
             listener(Failed(self._error))
         else:
+            listener(Stepped(Progress("Reading the prompt", 1964, 1964, "tokens")))
             self._speaking.start()
         return self
 
@@ -182,7 +184,7 @@ class Actor(QObject):
         self._speaking.stop()
         self._listener(Cancelled())
 
-    def stop(self, *, wait: bool = True) -> None:  # noqa: ARG002 - as a Worker has it
+    def stop(self, *, wait: bool = True) -> None:
         self._speaking.stop()
         self._on_exit(None)
 

@@ -90,8 +90,8 @@ class ShrinkPage(QWidget):
             State.EMPTY: EmptyState(
                 "shrink",
                 "Pick a model at the left",
-                "Before anything runs you see how small it gets, how much memory it takes here,"
-                " and which width is the best for this computer.",
+                "Before anything runs you see its new size, the memory it takes here, and which"
+                " width is best.",
             ),
             State.LOOKING: _looking(),
             State.READY: self.result,

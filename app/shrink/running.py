@@ -66,7 +66,7 @@ class RunningView(QWidget):
         self._what.setText(
             f"{name} becomes {choice.recipe}, {choice.bits_per_weight:.2f} bits per weight"
         )
-        self._where.setText(f"{out.name} appears in {out.parent} when it is complete")
+        self._where.setText(f"{out.name} is there when it is complete")
         task.changed.connect(self._on_changed)
         self._on_changed()
 

@@ -41,12 +41,14 @@ class MadeTensor(msgspec.Struct, frozen=True):
 class Architecture(msgspec.Struct, frozen=True):
     """The declaration of an architecture.
 
+    `hf_names` are its names in "architectures"; `model_types` stand in where there are none.
     `read(config, shapes)` checks the config (shapes: of the stored tensors, by name) and returns
     the hyperparameters that the other functions are given.
     """
 
     name: str
     hf_names: tuple[str, ...]
+    model_types: tuple[str, ...]
     read: Callable[[Config, Mapping[str, tuple[int, ...]]], Any]
     metadata: Callable[[Any], dict[str, Value]]
     tensors: Callable[[Any], Iterable[TensorRule]]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from engine.checkpoint import Checkpoint
+from engine.files import read_error
 from engine.gguf_values import Value
 
 MAX_README_BYTES = 1 << 20
@@ -37,8 +38,11 @@ def read_license(folder: Path) -> str:
     readme = folder / "README.md"
     if not readme.is_file():
         return ""
-    with readme.open(encoding="utf-8", errors="replace") as file:
-        text = file.read(MAX_README_BYTES)
+    try:
+        with readme.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(MAX_README_BYTES)
+    except OSError as e:
+        raise read_error(e, readme) from e
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     found = re.search(r"^license:\s*([\w.+-]+)\s*$", front[1], re.MULTILINE) if front else None
     return found[1] if found else ""

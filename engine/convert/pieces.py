@@ -70,11 +70,12 @@ def read_merges(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         raise damaged("it holds no merges")
     for entry in entries:
         pair = entry.split(" ") if isinstance(entry, str) else entry
-        if not (
-            isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) for p in pair)
-        ):
+        if not isinstance(pair, list) or len(pair) != 2:
             raise damaged("a merge is malformed")
-        pairs.append((pair[0], pair[1]))
+        left, right = pair
+        if not (isinstance(left, str) and isinstance(right, str)):
+            raise damaged("a merge is malformed")
+        pairs.append((left, right))
     return pairs
 
 

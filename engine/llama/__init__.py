@@ -1,1 +1,1 @@
-"""The only part of Snug that speaks to llama.cpp: its C API, through ctypes, and nothing above it."""
+"""The only part of Snug that speaks to llama.cpp, through the C API and ctypes."""

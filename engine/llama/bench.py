@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator
 
 from engine.inference import Bench, BenchResult
+from engine.inspect import describe
 from engine.jobs import Progress, Step
 from engine.llama.context import Context, default_n_threads
 from engine.llama.model import Model, Vocabulary, load_model
@@ -20,6 +21,7 @@ Run = Callable[[Context, Vocabulary, int], Generator[None, None, float]]
 def measure(job: Bench) -> Generator[Step, None, BenchResult]:
     """Load the model and measure; raises what `load_model` raises, and OutOfMemory."""
     n_threads = job.n_threads or default_n_threads()
+    summary = describe(job.model)
     model = yield from load_model(job.model)
     try:
         pp = yield from _speeds(model, job, n_threads, "Reading", job.n_prompt, _read_prompt)
@@ -33,10 +35,10 @@ def measure(job: Bench) -> Generator[Step, None, BenchResult]:
             n_generate=job.n_generate,
             n_threads=n_threads,
             repetitions=job.repetitions,
-            model=model.name,
-            type=model.type,
-            size_bytes=model.size_bytes,
-            n_params=model.n_params,
+            model=summary.name,
+            type=summary.type,
+            size_bytes=summary.size_bytes,
+            n_params=summary.n_params,
         )
     finally:
         model.close()

@@ -105,7 +105,7 @@ class Context:
         self._c.llama_synchronize(self._handle)
 
     def logits(self) -> NDArray[np.float32]:
-        """Return the logits of the last output, float32 [n_vocab]: a view, until the next decode."""
+        """Return the last logits, float32 [n_vocab]: a view, until the next decode."""
         pointer = self._c.llama_get_logits_ith(self._handle, -1)
         address = ctypes.addressof(pointer.contents)
         if self._logits is None or address != self._logits_address:
@@ -118,7 +118,7 @@ class Context:
         return _array_at(self._c.llama_get_logits(self._handle), (n_outputs, self._n_vocab))
 
     def sample(self, chain: Any) -> int:
-        """Let a sampler chain of llama.cpp choose from the whole vocabulary, and accept its choice."""
+        """Let a sampler chain choose from the whole vocabulary and accept its choice."""
         token: int = self._c.llama_sampler_sample(chain, self._handle, -1)
         return token
 

@@ -1,6 +1,6 @@
 """ggml's own arithmetic on rows of numbers, and its list of devices.
 
-Every function may be called from several threads at once: ctypes lets go of the GIL during the call.
+Every function may be called from several threads at once: ctypes lets go of the GIL meanwhile.
 """
 
 from __future__ import annotations
@@ -40,31 +40,34 @@ class _TypeTraits(ctypes.Structure):
 
 
 def quantize_rows(
-    type: GgmlType, rows: NDArray[np.float32], imatrix: NDArray[np.float32] | None = None
+    ggml_type: GgmlType, rows: NDArray[np.float32], imatrix: NDArray[np.float32] | None = None
 ) -> NDArray[np.uint8]:
-    """Quantize rows to `type`: float32 [n_rows, n_cols] -> bytes [n_rows, row_bytes].
+    """Quantize rows to `ggml_type`: float32 [n_rows, n_cols] -> bytes [n_rows, row_bytes].
 
     `imatrix` holds the importance of each column, float32 [n_cols]. The bytes are those of
-    llama-quantize. Raises UnsupportedTensor for numbers that `type` cannot hold (NaN, infinity).
+    llama-quantize. Raises UnsupportedTensor for what the type cannot hold: NaN and infinity, rows
+    of another length than whole blocks.
     """
     import numpy as np
 
     n_rows, n_cols = rows.shape
-    if n_cols % type.block_size:
+    if n_cols % ggml_type.block_size:
         raise UnsupportedTensor(
-            f"Rows of {n_cols} numbers cannot be stored as {type.name}, "
-            f"which needs a multiple of {type.block_size}."
+            f"Rows of {n_cols} numbers cannot be stored as {ggml_type.name}, "
+            f"which needs a multiple of {ggml_type.block_size}."
         )
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     # ggml checks the scales it wrote, and a NaN does not always reach them.
     if rows.size and not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
-        raise _not_finite(type)
+        raise _not_finite(ggml_type)
     if imatrix is not None:
         imatrix = np.ascontiguousarray(imatrix, dtype=np.float32)
         if imatrix.shape != (n_cols,):
             raise ValueError(f"importance matrix of shape {imatrix.shape} for {n_cols} columns")
-    out = np.empty((n_rows, type.row_bytes(n_cols)), dtype=np.uint8)
-    if type is GgmlType.F32:
+    elif _requires_imatrix(ggml_type):
+        raise ValueError(f"{ggml_type.name} needs an importance matrix")
+    out = np.empty((n_rows, ggml_type.row_bytes(n_cols)), dtype=np.uint8)
+    if ggml_type is GgmlType.F32:
         out[:] = rows.view(np.uint8)
     else:
         quantize_chunk = library().function(
@@ -80,46 +83,51 @@ def quantize_rows(
         )
         importance = None if imatrix is None else imatrix.ctypes.data
         size = quantize_chunk(
-            int(type), rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, importance
+            int(ggml_type), rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, importance
         )
         if size != out.nbytes:
-            raise UnsupportedTensor(f"ggml cannot write {type.name}.")
-    if not is_valid(type, out):
-        raise _not_finite(type)
+            raise UnsupportedTensor(f"ggml cannot write {ggml_type.name}.")
+    if not is_valid(ggml_type, out):
+        raise _not_finite(ggml_type)
     return out
 
 
-def dequantize_rows(type: GgmlType, data: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Turn stored rows back into numbers: bytes [n_rows, row_bytes] -> float32 [n_rows, n_cols]."""
+def dequantize_rows(ggml_type: GgmlType, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn stored rows into numbers: bytes [n_rows, row_bytes] -> float32 [n_rows, n_cols]."""
     import numpy as np
 
     data = np.ascontiguousarray(data)
     n_rows, row_bytes = data.shape
-    n_cols = row_bytes // type.block_bytes * type.block_size
-    if type is GgmlType.F32:
+    n_cols = row_bytes // ggml_type.block_bytes * ggml_type.block_size
+    if ggml_type is GgmlType.F32:
         return data.view(np.float32)
     out = np.empty((n_rows, n_cols), dtype=np.float32)
     get_type_traits = library().function(
         "ggml_get_type_traits", ctypes.POINTER(_TypeTraits), ctypes.c_int
     )
-    to_float = get_type_traits(int(type)).contents.to_float
+    to_float = get_type_traits(int(ggml_type)).contents.to_float
     if not to_float:
-        raise UnsupportedTensor(f"ggml cannot read {type.name}.")
+        raise UnsupportedTensor(f"ggml cannot read {ggml_type.name}.")
     to_float(data.ctypes.data, out.ctypes.data, n_rows * n_cols)
     return out
 
 
-def is_valid(type: GgmlType, data: NDArray[np.uint8]) -> bool:
+def is_valid(ggml_type: GgmlType, data: NDArray[np.uint8]) -> bool:
     """Whether ggml finds only finite scales and whole blocks in contiguous stored rows."""
     validate = library().function(
         "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
     )
-    return bool(validate(int(type), data.ctypes.data, data.nbytes))
+    return bool(validate(int(ggml_type), data.ctypes.data, data.nbytes))
 
 
-def _not_finite(type: GgmlType) -> UnsupportedTensor:
+def _requires_imatrix(ggml_type: GgmlType) -> bool:
+    requires = library().function("ggml_quantize_requires_imatrix", ctypes.c_bool, ctypes.c_int)
+    return bool(requires(int(ggml_type)))
+
+
+def _not_finite(ggml_type: GgmlType) -> UnsupportedTensor:
     return UnsupportedTensor(
-        f"A tensor holds numbers that {type.name} cannot store (infinite, or not a number).",
+        f"A tensor holds numbers that {ggml_type.name} cannot store (infinite, or not a number).",
         hint="The file is damaged or was not converted well: get it again.",
     )
 

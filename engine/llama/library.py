@@ -1,8 +1,8 @@
 """Loads llama.cpp into this process, once, and listens to its log.
 
-Everything goes through the one handle `llama_cpp` opened: the functions of ggml that llama.cpp's own
-library depends on are found through it too. A second handle (`llama_cpp._ggml`) would be a second
-copy of ggml with a second registry of backends, because a wheel holds files instead of links.
+Everything goes through the one handle that `llama_cpp` opened: the functions of ggml, on which
+llama.cpp's own library depends, are found through it too. A second handle (`llama_cpp._ggml`) would
+be a second copy of ggml with its own registry of backends: a wheel holds files instead of links.
 Knows nothing of models.
 """
 
@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 LOG_LINES = 200
 """How much of llama.cpp's log is kept to explain a failure."""
 
-_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
+# Its errors too are only notes: the user is told by the exception that follows them.
+_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.INFO}
 _CONTINUED = 5
 
 

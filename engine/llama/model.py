@@ -17,7 +17,6 @@ from engine.errors import (
     UnsupportedArchitecture,
     UnsupportedTokenizer,
 )
-from engine.ggml_types import FileType
 from engine.gguf import GgufFile
 from engine.jobs import Progress
 from engine.llama.library import library
@@ -39,13 +38,8 @@ class Model:
         self.handle = handle
         self.path = file.path
         self.metadata = file.metadata
-        self.size_bytes = file.size_bytes
-        self.architecture = str(file.get("general.architecture", ""))
-        self.name = str(file.get("general.name") or file.path.stem)
-        self.type = _type_name(file)
-        self.n_params = sum(tensor.n_elements for tensor in file.tensors)
-        self.n_ctx_train: int = self._c.llama_model_n_ctx_train(handle)
-        self.chat_template: str | None = file.get("tokenizer.chat_template")
+        template = file.get("tokenizer.chat_template")
+        self.chat_template = template if isinstance(template, str) else None
         self.vocabulary = Vocabulary(self._c.llama_model_get_vocab(handle))
 
     def close(self) -> None:
@@ -147,9 +141,7 @@ class Vocabulary:
                 f"The text is too long: {len(data):,} bytes.", hint="Send a shorter one."
             )
         tokens = (ctypes.c_int32 * (len(data) + 2))()
-        n = self._c.llama_tokenize(
-            self._handle, data, len(data), tokens, len(tokens), True, True
-        )
+        n = self._c.llama_tokenize(self._handle, data, len(data), tokens, len(tokens), True, True)
         if n < 0:
             raise InferenceError("The text could not be split into tokens.")
         # A template or a user may have written the BOS that the tokenizer adds.
@@ -157,7 +149,7 @@ class Vocabulary:
         return list(tokens[1 if is_doubled else 0 : n])
 
     def piece(self, token: int, special: bool = False) -> bytes:
-        """Return the bytes of `token`, which may be a part of a character; none for a special one."""
+        """Return the bytes of `token`, maybe half a character; none of a special token."""
         buffer = self._buffer
         n = self._c.llama_token_to_piece(self._handle, token, buffer, len(buffer), 0, special)
         if n < 0:
@@ -233,14 +225,3 @@ def _load_error(file: GgufFile, lines: list[str]) -> EngineError:
         hint="Get the file again, or convert the original checkpoint again.",
         details=details,
     )
-
-
-def _type_name(file: GgufFile) -> str:
-    """The recipe of the whole file, else the type that most of its weights have."""
-    stored = file.get("general.file_type")
-    if stored in list(FileType):
-        return FileType(stored).name
-    sizes: dict[str, int] = {}
-    for tensor in file.tensors:
-        sizes[tensor.type.name] = sizes.get(tensor.type.name, 0) + tensor.n_elements
-    return max(sizes, key=lambda name: sizes[name])

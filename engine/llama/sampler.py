@@ -66,7 +66,7 @@ class Sampler:
             self._c.llama_sampler_accept(self._chain, token)
 
     def sample(self, context: Context) -> int:
-        """Choose the next token from the last logits; raises InferenceError if they are not numbers."""
+        """Choose the next token from the last logits; raises InferenceError if they are NaN."""
         logits = context.logits()
         if not self._is_bounded:
             if not np.isfinite(logits.max()):

@@ -11,8 +11,8 @@ from engine import fit, hardware
 from engine.chat import ChatTemplate, plain_text
 from engine.errors import ContextOverflow, OutOfMemory
 from engine.inference import Answer, FinishReason, Generate, LoadSettings, ModelInfo
-from engine.jobs import Piece, Step
-from engine.jobs import Progress
+from engine.inspect import describe
+from engine.jobs import Piece, Progress, Step
 from engine.llama.context import Context, default_n_threads
 from engine.llama.ggml import devices
 from engine.llama.model import Model, StreamDecoder, load_model, open_model_file
@@ -44,25 +44,25 @@ class Session:
         """
         started = time.monotonic()
         n_ctx = _choose_n_ctx(path, settings)
+        summary = describe(path)
         model = yield from load_model(path, settings.n_gpu_layers)
         try:
             n_threads = settings.n_threads or default_n_threads()
-            context = Context(
-                model, n_ctx, n_threads=n_threads, n_ubatch=_n_ubatch(model, n_threads)
-            )
+            n_ubatch = _n_ubatch(model, n_threads)
+            context = Context(model, n_ctx, n_threads=n_threads, n_ubatch=n_ubatch)
         except BaseException:
             model.close()
             raise
-        gpus = [d.description for d in devices() if d.kind != "cpu"]
+        gpus = [device.description for device in devices() if device.kind != "cpu"]
         info = ModelInfo(
             path=str(model.path),
-            name=model.name,
-            architecture=model.architecture,
-            type=model.type,
-            n_params=model.n_params,
-            size_bytes=model.size_bytes,
+            name=summary.name,
+            architecture=summary.architecture,
+            type=summary.type,
+            n_params=summary.n_params,
+            size_bytes=summary.size_bytes,
             n_ctx=context.n_ctx,
-            n_ctx_train=model.n_ctx_train,
+            n_ctx_train=summary.n_ctx_train,
             n_vocab=model.vocabulary.n_tokens,
             has_chat_template=model.chat_template is not None,
             n_threads=n_threads,

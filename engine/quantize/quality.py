@@ -6,10 +6,9 @@ original's probabilities are neither rounded nor stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from collections.abc import Generator, Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures import TimeoutError as NotYet
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORTEST_N_CTX = 8
-_PATIENCE_S = 0.08  # the longest time between two steps of a job, with some room
+_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 # Mean KL divergence in nats, below which the words hold.
 _VERDICTS = (
     (0.003, "practically identical"),
@@ -91,26 +90,32 @@ class Quality(Job, frozen=True):
     def _compare(
         self, reference: Evaluator, model: Evaluator, text: str
     ) -> Generator[Step, None, QualityReport]:
-        waiting = Progress("Reading the text", 0, None, "tokens")
-        tokens = yield from _aside(partial(reference.tokenize, text), waiting)
-        n_chunks = len(tokens) // self.n_ctx
+        # One thread for all chunks: each new one would cost ggml a new set of OpenMP threads.
+        with ThreadPoolExecutor(1, thread_name_prefix="compare") as thread:
+            waiting = Progress("Reading the text", 0, None, "tokens")
+            tokens = yield from _wait(thread.submit(reference.tokenize, text), waiting)
+            n_chunks = self._n_chunks(len(tokens))
+            n_total = n_chunks * self.n_ctx
+            scores = []
+            for start in range(0, n_total, self.n_ctx):
+                done = Progress("Comparing", start, n_total, "tokens")
+                yield done
+                chunk = tokens[start : start + self.n_ctx]
+                future = thread.submit(_score, reference, model, chunk)
+                scores.append((yield from _wait(future, done, (reference, model))))
+        yield Progress("Comparing", n_total, n_total, "tokens")
+        return _report(scores, Path(self.model).name)
+
+    def _n_chunks(self, n_tokens: int) -> int:
+        """How many chunks to compare of a text of `n_tokens`; InferenceError if it gives none."""
+        n_chunks = n_tokens // self.n_ctx
         if n_chunks == 0:
             raise InferenceError(
-                f"The text is too short to judge a model on: {len(tokens):,} tokens, and one chunk "
+                f"The text is too short to judge a model on: {n_tokens:,} tokens, and one chunk "
                 f"takes {self.n_ctx:,}.",
                 hint="Choose a longer text; a few pages are enough for a first impression.",
             )
-        n_chunks = min(n_chunks, self.chunks or n_chunks)
-        n_total = n_chunks * self.n_ctx
-        scores = []
-        for start in range(0, n_total, self.n_ctx):
-            chunk = tokens[start : start + self.n_ctx]
-            done = Progress("Comparing", start, n_total, "tokens")
-            yield done
-            score = partial(_score, reference, model, chunk)
-            scores.append((yield from _aside(score, done, (reference, model))))
-        yield Progress("Comparing", n_total, n_total, "tokens")
-        return _report(scores, Path(self.model).name)
+        return min(n_chunks, self.chunks or n_chunks)
 
 
 def verdict(kld_mean: float) -> str:
@@ -176,27 +181,25 @@ def _report(scores: Sequence[_Scores], name: str) -> QualityReport:
     )
 
 
-def _aside(
-    call: Callable[[], T], meanwhile: Progress, at_work: Sequence[Evaluator] = ()
+def _wait(
+    future: Future[T], meanwhile: Progress, at_work: Sequence[Evaluator] = ()
 ) -> Generator[Progress, None, T]:
-    """Run `call` on a thread and yield `meanwhile` until it is done.
+    """Yield `meanwhile` until `future` is done.
 
-    When the generator is closed, those `at_work` in `call` are interrupted.
+    When the generator is closed, those `at_work` are interrupted.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="compare") as thread:
-        future = thread.submit(call)
-        try:
-            while True:
-                try:
-                    return future.result(_PATIENCE_S)
-                except NotYet:
-                    yield meanwhile
-        finally:
-            # Again and again: an evaluator that only now begins forgets an interrupt.
-            while at_work and not future.done():
-                for evaluator in at_work:
-                    evaluator.interrupt()
-                wait([future], _PATIENCE_S)
+    try:
+        while True:
+            try:
+                return future.result(_PATIENCE_S)
+            except NotYet:
+                yield meanwhile
+    finally:
+        # Again and again: an evaluator that only now begins forgets an interrupt.
+        while at_work and not future.done():
+            for evaluator in at_work:
+                evaluator.interrupt()
+            wait([future], _PATIENCE_S)
 
 
 def _read_text(path: Path) -> str:
@@ -220,7 +223,7 @@ def _require_same_vocabulary(model: str, reference: str) -> None:
     from engine.gguf import GgufFile
 
     a, b = GgufFile.open(model), GgufFile.open(reference)
-    keys = ("tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens")
+    keys = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
     if any(a.get(key) != b.get(key) for key in keys):
         raise FormatError(
             f"{a.path.name} and {b.path.name} have different vocabularies, so what they expect"

@@ -30,7 +30,7 @@ T = TypeVar("T")
 QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
-_PATIENCE_S = 0.08  # the longest time between two steps of a job, with some room
+_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 # Of the source only: they tell how it was split, and the result is one file.
 _SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 

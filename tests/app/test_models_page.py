@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QFile, Qt
+from PySide6.QtCore import QFile, QObject, Qt, QUrl, Slot
+from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
 from pytestqt.qtbot import QtBot
@@ -264,3 +267,45 @@ def test_details_tell_what_is_known(qtbot: QtBot, context: AppContext, own: Path
         f"Path: {own}",
     ):
         assert fact in shown
+
+
+class FileBrowser(QObject):
+    """Stands in for the desktop's file browser."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened: list[str] = []
+
+    @Slot(QUrl)
+    def show_url(self, url: QUrl) -> None:
+        self.opened.append(url.toLocalFile())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the file browser is a program")
+def test_show_in_folder_opens_the_folder(qtbot: QtBot, context: AppContext, own: Path) -> None:
+    page = show_page(qtbot, context)
+    browser = FileBrowser()
+    # PySide6 takes a str where its stub says bytes.
+    QDesktopServices.setUrlHandler("file", browser, "show_url")  # type: ignore[arg-type]
+    try:
+        click(page.details.reveal_button)
+    finally:
+        QDesktopServices.unsetUrlHandler("file")
+
+    assert browser.opened == [str(own.parent)]
+
+
+def test_leftovers_of_an_interrupted_job_can_be_discarded(
+    qtbot: QtBot, context: AppContext, own: Path
+) -> None:
+    partial = own.with_name("Half.gguf.partial")
+    partial.write_bytes(b"x" * 5000)
+    os.utime(partial, (1, 1))
+    page = show_page(qtbot, context)
+
+    assert page.leftovers.isVisible()
+    with qtbot.waitSignal(page.scanned):
+        click(page.leftovers.discard_button)
+
+    assert not partial.exists() and own.exists()
+    assert not page.leftovers.isVisible()

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QFileDialog, QPushButton
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QLineEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app import theme
@@ -73,10 +73,23 @@ def test_more_threads_than_cores_are_shown_as_they_are(page: PreferencesPage) ->
     assert page.threads_control.currentText() == "999"
 
 
-def test_models_folder_is_chosen(
-    page: PreferencesPage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_args: str(tmp_path))
+def in_dialog(act: Callable[[QFileDialog], object]) -> None:
+    """Do `act` in the file dialog that is about to open."""
+
+    def find_and_act() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, QFileDialog)
+        act(dialog)
+
+    QTimer.singleShot(100, find_and_act)
+
+
+def test_models_folder_is_chosen(page: PreferencesPage, tmp_path: Path) -> None:
+    def choose_it(dialog: QFileDialog) -> None:
+        dialog.findChildren(QLineEdit)[0].setText(str(tmp_path))
+        QDialog.done(dialog, QDialog.DialogCode.Accepted)
+
+    in_dialog(choose_it)
     (choose,) = [b for b in page.findChildren(QPushButton) if b.text() == "Choose"]
     choose.click()
     assert stored(page).value.models_folder == str(tmp_path)
@@ -84,10 +97,8 @@ def test_models_folder_is_chosen(
     assert page._context.library.models_folder == tmp_path
 
 
-def test_cancelled_choice_changes_nothing(
-    page: PreferencesPage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(QFileDialog, "getExistingDirectory", lambda *_args: "")
+def test_cancelled_choice_changes_nothing(page: PreferencesPage) -> None:
+    in_dialog(lambda dialog: dialog.reject())
     before = page.folder_label.text()
     (choose,) = [b for b in page.findChildren(QPushButton) if b.text() == "Choose"]
     choose.click()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.folders import folders
-from app.settings import Settings, SettingsFile
+from app.settings import SettingsFile, standard
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
 def test_home_moves_every_folder(own_home: Path) -> None:
     here = folders()
     assert all(own_home in folder.parents for folder in here)
-    assert Settings().models_folder == str(here.models)
+    assert standard().models_folder == str(here.models)
 
 
 def test_change_is_on_disk_at_once(path: Path) -> None:
@@ -51,7 +51,7 @@ def test_bad_file_is_put_aside_and_told(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_bytes(content.encode("latin-1"))
     file = SettingsFile(path)
-    assert file.value == Settings()
+    assert file.value == standard()
     assert "settings.broken.json" in file.problem
     assert path.with_suffix(".broken.json").read_bytes() == content.encode("latin-1")
     file.update(theme="dark")

@@ -80,7 +80,8 @@ def test_failure_is_the_engines_own_error(qtbot: QtBot, tasks: Tasks, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("mode", "kind"), [("kill", WorkerCrashed), ("abort", WorkerCrashed), ("out-of-memory", OutOfMemory)]
+    ("mode", "kind"),
+    [("kill", WorkerCrashed), ("abort", WorkerCrashed), ("out-of-memory", OutOfMemory)],
 )
 def test_dead_worker_fails_its_task_and_the_next_one_runs(
     qtbot: QtBot, mode: str, kind: type[EngineError]
@@ -124,7 +125,8 @@ def test_cancel_ends_the_job_and_leaves_nothing(
 
 
 def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) -> None:
-    button, panel = JobsButton(tasks), JobsPanel(tasks, None)
+    button = JobsButton(tasks)
+    panel = JobsPanel(tasks, button)
     qtbot.addWidget(button)
     qtbot.addWidget(panel)
     assert button.isHidden()

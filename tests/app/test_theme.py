@@ -86,16 +86,15 @@ def test_look_changes_live(qtbot: QtBot, qapp: QApplication) -> None:
 
 
 def test_system_choice_follows_the_desktop(qtbot: QtBot, qapp: QApplication) -> None:
-    appearance = theme.apply(qapp, "system")
+    theme.apply(qapp, "system")
     hints = qapp.styleHints()
     hints.colorSchemeChanged.emit(Qt.ColorScheme.Dark)
-    assert appearance.theme.name == "dark"
+    assert theme.current() == theme.load("dark")
     hints.colorSchemeChanged.emit(Qt.ColorScheme.Light)
-    assert appearance.theme.name == "light"
+    assert theme.current() == theme.load("light")
     theme.apply(qapp, "light")
     hints.colorSchemeChanged.emit(Qt.ColorScheme.Dark)
-    assert appearance.theme.name == "light"
-    theme.apply(qapp, "light")
+    assert theme.current() == theme.load("light")
 
 
 def test_bundled_fonts_are_used(qapp: QApplication) -> None:

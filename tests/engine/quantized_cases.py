@@ -17,11 +17,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.convert.job import Convert
 from engine.floats import from_float32
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType, write_gguf
 from engine.jobs import finish
 from engine.quantize.recipe import RECIPES
+from tests.helpers.checkpoints import write_tiny_checkpoint
 
 RECORDED = Path(__file__).parent / "data" / "quantized.json"
 TYPES = (GgmlType.F32, GgmlType.F16, GgmlType.BF16)
@@ -97,15 +99,14 @@ def sources(folder: Path, shared: Path | None) -> Iterator[tuple[str, Path]]:
     """Make every source, one after the other, as (its name in the record, a GGUF)."""
     for stored in TYPES:
         yield f"seeded {stored.name}", write_source(folder / "seeded.gguf", stored)
-    for model in REAL_MODELS if shared else ():
-        from engine.convert.job import Convert
-
+    checkpoints = [write_tiny_checkpoint(folder / "tiny")]
+    if shared:
+        checkpoints += [shared / "models" / model for model in REAL_MODELS]
+    for checkpoint in checkpoints:
         for stored in TYPES:
-            assert shared is not None
-            out = folder / f"{model}-{stored.name}.gguf"
-            checkpoint = str(shared / "models" / model)
-            finish(Convert(checkpoint, str(out), stored.name.lower()).run())
-            yield f"{model} {stored.name}", out
+            out = folder / f"{checkpoint.name}-{stored.name}.gguf"
+            finish(Convert(str(checkpoint), str(out), stored.name.lower()).run())
+            yield f"{checkpoint.name} {stored.name}", out
 
 
 def main(tool: str, shared: str | None = None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.convert.job import Convert
 from engine.errors import AlreadyExists, CorruptFile, NotFound, UnsupportedTensor
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile
@@ -47,10 +48,23 @@ def test_bytes_of_real_checkpoints(tmp_path: Path, shared: Path, model: str, rec
     """No 16-bit file in between: the same bytes as from a GGUF of the checkpoint's own type."""
     source = shared / "models" / model
     done = shrink(source, tmp_path / "out.gguf", recipe)
-    matrices = {t.type for t in open_source(source).tensors if len(t.shape) > 1}
-    stored = matrices.pop()
+    stored = next(t.type for t in open_source(source).tensors if len(t.shape) > 1)
     assert digest(tmp_path / "out.gguf") == ANSWERS[f"{model} {stored.name}"][recipe]
     assert done.size_bytes == (tmp_path / "out.gguf").stat().st_size
+
+
+@recorded_bytes
+@pytest.mark.parametrize("stored", TYPES, ids=lambda stored: stored.name)
+def test_bytes_of_a_checkpoint_and_of_the_file_made_from_it(
+    tmp_path: Path, tiny_checkpoint: Path, stored: GgmlType
+) -> None:
+    middle = tmp_path / "middle.gguf"
+    finish(Convert(str(tiny_checkpoint), str(middle), stored.name.lower()).run())
+    shrink(middle, tmp_path / "out.gguf", "Q4_K_M")
+    assert digest(tmp_path / "out.gguf") == ANSWERS[f"tiny {stored.name}"]["Q4_K_M"]
+    if stored is GgmlType.BF16:  # the checkpoint's own type
+        shrink(tiny_checkpoint, tmp_path / "straight.gguf", "Q4_K_M")
+        assert digest(tmp_path / "straight.gguf") == digest(tmp_path / "out.gguf")
 
 
 def test_threads_change_nothing(tmp_path: Path) -> None:

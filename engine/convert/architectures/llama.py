@@ -56,7 +56,8 @@ def read(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> Llama:
     activation = config.text("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise _unsupported(f"the activation {activation!a}")
-    if config.section("rope_parameters").number("partial_rotary_factor", 1.0) != 1.0:
+    rotary_parts = (config, config.section("rope_parameters"))
+    if any(part.number("partial_rotary_factor", 1.0) != 1.0 for part in rotary_parts):
         raise _unsupported("a partly rotary attention")
     n_embd = config.count("hidden_size")
     n_heads = config.count("num_attention_heads")
@@ -224,6 +225,7 @@ def _bad(why: str) -> CorruptFile:
 LLAMA = Architecture(
     name="llama",
     hf_names=("LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM"),
+    model_types=("llama", "mistral"),
     read=read,
     metadata=metadata,
     tensors=tensors,
