@@ -11,6 +11,7 @@ from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
+    QLabel,
     QPlainTextEdit,
     QVBoxLayout,
     QWidget,
@@ -100,6 +101,14 @@ def _details_box(text: str, height_px: int = 120) -> QPlainTextEdit:
     return box
 
 
+def _paragraph(text: str, width_px: int) -> QLabel:
+    """Wrapped text of a fixed size: a dialog does not ask its layout how high text gets."""
+    words = body(text)
+    words.ensurePolished()
+    words.setFixedSize(width_px, words.heightForWidth(width_px))
+    return words
+
+
 def ask(parent: QWidget, heading: str, text: str, action_text: str) -> bool:
     """Ask before something is lost: `text` says what, `action_text` is the button that does it.
 
@@ -120,8 +129,7 @@ class QuestionDialog(QDialog):
         self.keep_button.clicked.connect(self.reject)
         self.action_button = DangerButton(action_text)
         self.action_button.clicked.connect(self.accept)
-        words = body(text)
-        words.setFixedWidth(380)
+        words = _paragraph(text, 380)
         box = QVBoxLayout(self)
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
@@ -148,12 +156,11 @@ class BugDialog(QDialog):
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
         box.addWidget(section("Something went wrong in Snug"))
-        words = body(
+        words = _paragraph(
             "This is a fault of the program, not yours. Your conversations and models are"
-            " safe. The text below helps whoever mends it."
+            " safe. The text below helps whoever mends it.",
+            512,
         )
-        # A width of its own: only then the dialog knows how high the wrapped text is.
-        words.setFixedWidth(512)
         box.addWidget(words)
         box.addWidget(_details_box(report, 220))
         box.addLayout(row(copy, None, close))

@@ -56,6 +56,7 @@ class _Stream(msgspec.Struct):
     first_piece_at: float | None = None
     n_tokens: int = 0
     prompt_tokens: int = 0
+    prompt_tokens_reused: int = 0
     is_flushed: bool = True
 
     @property
@@ -69,7 +70,7 @@ class _Stream(msgspec.Struct):
         first = self.first_piece_at
         return AnswerStats(
             prompt_tokens=self.prompt_tokens,
-            prompt_tokens_evaluated=self.prompt_tokens,
+            prompt_tokens_evaluated=self.prompt_tokens - self.prompt_tokens_reused,
             prompt_tokens_per_second=0.0,
             time_to_first_token_seconds=(first - self.started_at) if first else 0.0,
             generation_tokens=self.n_tokens,
@@ -300,6 +301,8 @@ class Session(QObject):
             self.progress = step
             self.pace.update(step)
             if stream and step.total:
+                if not stream.prompt_tokens:  # it starts from what the cache still held
+                    stream.prompt_tokens_reused = step.done
                 stream.prompt_tokens = step.total
             self.progressed.emit()
         elif stream:

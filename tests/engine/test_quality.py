@@ -127,6 +127,14 @@ def test_a_missing_text_is_named(pair: tuple[Path, Path], tmp_path: Path) -> Non
         compare(pair[1], pair[0], tmp_path / "none.txt")
 
 
+def test_a_checkpoint_is_to_be_converted_first(
+    pair: tuple[Path, Path], text: Path, tiny_checkpoint: Path
+) -> None:
+    with pytest.raises(FormatError, match="checkpoint folder") as caught:
+        compare(pair[1], tiny_checkpoint, text)
+    assert "Convert it" in caught.value.hint
+
+
 def test_other_vocabularies_cannot_be_compared(
     pair: tuple[Path, Path], text: Path, tmp_path: Path
 ) -> None:
