@@ -50,6 +50,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     from app.bugs import BugReporter
     from app.context import AppContext
     from app.folders import folders
+    from app.garbage import GarbageCollector
     from app.window import Window
 
     _start_log(folders().log)
@@ -58,6 +59,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     app.setApplicationVersion(__version__)
     app.setDesktopFileName("snug")
     BugReporter(app).install()
+    GarbageCollector(app)
     context = AppContext()
     appearance = theme.apply(app, context.settings.value.theme)
     context.settings.changed.connect(lambda: appearance.choose(context.settings.value.theme))

@@ -8,17 +8,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from engine.cli_progress import ProgressBar, format_bytes
-from engine.errors import EngineError
-from engine.jobs import Step, finish
+from engine.client import Worker
+from engine.errors import EngineError, InferenceError
+from engine.jobs import Step
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from engine.chat import Message
+    from engine.inference import ModelInfo
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -130,7 +133,7 @@ def convert(args: argparse.Namespace) -> Any:
     job = Convert(
         str(args.checkpoint.absolute()), str(args.out.absolute()), args.type, args.overwrite
     )
-    done = _run(job.run(), args)
+    done = _run(job, args)
     if not args.json:
         print(
             f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}"
@@ -147,7 +150,7 @@ def shrink(args: argparse.Namespace) -> Any:
         f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
     )
     out = args.out.absolute() if args.out else default_out
-    done = _run(Shrink(str(source), str(out), recipe, args.threads, args.overwrite).run(), args)
+    done = _run(Shrink(str(source), str(out), recipe, args.threads, args.overwrite), args)
     if not args.json:
         before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)
         bits = f"{done.bits_per_weight:.2f} bits per weight"
@@ -160,7 +163,7 @@ def _recommended(source: Path, args: argparse.Namespace) -> str:
     from engine.errors import OutOfMemory
     from engine.quantize.recommend import Recommend
 
-    advice = _run(Recommend(str(source)).run(), args)
+    advice = _run(Recommend(str(source)), args)
     if advice.recipe is None:
         raise OutOfMemory(
             advice.reason, hint="To shrink it all the same, name a type: --type Q2_K."
@@ -175,22 +178,25 @@ def chat(args: argparse.Namespace) -> Any:
     from engine.inference import Load, LoadSettings
 
     settings = LoadSettings(n_ctx=args.context, n_threads=args.threads)
-    session = _run(Load(str(args.model.absolute()), settings).run(), args)
+    worker = Worker.start()
     try:
+        with ProgressBar(sys.stderr) as bar:
+            load = Load(str(args.model.absolute()), settings)
+            info = worker.finish(load, None if args.json else bar.show)
         if args.prompt is not None or not sys.stdin.isatty():
             prompt = args.prompt if args.prompt is not None else sys.stdin.read()
-            return _answer(session, _opening(args), prompt, args)
-        return _converse(session, args)
+            return _answer(worker, info, _opening(args), prompt, args)
+        return _converse(worker, info, args)
     finally:
-        session.close()
+        worker.stop()
 
 
-def _converse(session: Any, args: argparse.Namespace) -> Any:
+def _converse(worker: Worker, info: ModelInfo, args: argparse.Namespace) -> Any:
     """Question and answer until the end of input; Ctrl+C stops an answer."""
     from engine.chat import Message
 
     messages, answer = _opening(args), None
-    print(f"{session.info.name}, {session.info.n_ctx} tokens of context. Ctrl+D ends.")
+    print(f"{info.name}, {info.n_ctx} tokens of context. Ctrl+D ends.")
     while True:
         try:
             prompt = input("\n> ")
@@ -198,23 +204,29 @@ def _converse(session: Any, args: argparse.Namespace) -> Any:
             print()
             return answer
         try:
-            answer = _answer(session, messages, prompt, args)
+            answer = _answer(worker, info, messages, prompt, args)
         except KeyboardInterrupt:
             print(" [stopped]")
             continue
-        except EngineError as error:
+        except InferenceError as error:
             print(f"{error.message} {error.hint}", file=sys.stderr)
             continue
         messages += (Message("user", prompt), Message("assistant", answer.text))
 
 
-def _opening(args: argparse.Namespace) -> tuple[Any, ...]:
+def _opening(args: argparse.Namespace) -> tuple[Message, ...]:
     from engine.chat import Message
 
     return (Message("system", args.system),) if args.system else ()
 
 
-def _answer(session: Any, earlier: tuple[Any, ...], prompt: str, args: argparse.Namespace) -> Any:
+def _answer(
+    worker: Worker,
+    info: ModelInfo,
+    earlier: tuple[Message, ...],
+    prompt: str,
+    args: argparse.Namespace,
+) -> Any:
     from engine.chat import Message
     from engine.inference import Generate
     from engine.jobs import Piece
@@ -223,7 +235,7 @@ def _answer(session: Any, earlier: tuple[Any, ...], prompt: str, args: argparse.
     sampling = SamplingParams(seed=args.seed)
     if args.temp is not None:
         sampling = msgspec.structs.replace(sampling, temperature=args.temp)
-    if session.info.has_chat_template:
+    if info.has_chat_template:
         messages = (*earlier, Message("user", prompt))
         job = Generate(messages=messages, sampling=sampling, max_tokens=args.max_tokens)
     else:
@@ -233,7 +245,7 @@ def _answer(session: Any, earlier: tuple[Any, ...], prompt: str, args: argparse.
         if isinstance(step, Piece) and not args.json:
             print(step.text, end="", flush=True)
 
-    answer = finish(job.run(session), show)
+    answer = worker.finish(job, show)
     if not args.json:
         print()
         speed = f"{answer.generation_tokens_per_second:.1f} tokens/s"
@@ -248,7 +260,7 @@ def bench(args: argparse.Namespace) -> Any:
     job = Bench(
         str(args.model.absolute()), args.n_prompt, args.n_generate, args.threads, args.repetitions
     )
-    result = _run(job.run(), args)
+    result = _run(job, args)
     if not args.json:
         print(f"pp{result.n_prompt}  {result.pp_tokens_per_second:9.2f} tokens/s")
         print(f"tg{result.n_generate}  {result.tg_tokens_per_second:9.2f} tokens/s")
@@ -259,19 +271,24 @@ def quality(args: argparse.Namespace) -> Any:
     from engine.quantize.quality import Quality
 
     model, reference, text = (str(p.absolute()) for p in (args.model, args.reference, args.text))
-    report = _run(Quality(model, reference, text, args.chunks, args.context).run(), args)
+    report = _run(Quality(model, reference, text, args.chunks, args.context), args)
     if not args.json:
         for name, value in msgspec.structs.asdict(report).items():
             print(f"{name:22} {value:.6g}" if isinstance(value, float) else f"{name:22} {value}")
     return report
 
 
-def _run(steps: Generator[Step, None, T], args: argparse.Namespace) -> T:
-    """Run a job to its end, with a progress bar unless the output is for a script."""
-    if args.json:
-        return finish(steps)
-    with ProgressBar(sys.stderr) as bar:
-        return finish(steps, bar.show)
+def _run(job: Any, args: argparse.Namespace) -> Any:
+    """Run a job to its end, with a progress bar unless the output is for a script.
+
+    In a child process: a model file that makes llama.cpp abort must end in a sentence here too.
+    """
+    worker = Worker.start()
+    try:
+        with ProgressBar(sys.stderr) as bar:
+            return worker.finish(job, None if args.json else bar.show)
+    finally:
+        worker.stop()
 
 
 def _count(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -124,7 +125,7 @@ class Worker:
             stderr=subprocess.PIPE,
             # Not the user's folder: llama.cpp would run what it finds there as a backend.
             cwd=Path(__file__).parent,
-            env={k: v for k, v in os.environ.items() if k != "GGML_BACKEND_PATH"},
+            env=worker_environment(),
         )
         return cls(process, on_exit)
 
@@ -149,6 +150,30 @@ class Worker:
         else:
             self._send(Run(call._id, msgspec.Raw(protocol.encode(job))))
         return call
+
+    def finish(self, job: Any, on_step: Callable[[Step], None] | None = None) -> Any:
+        """Run `job` to its end and return its result; `on_step` sees each step, on this thread.
+
+        Raises the job's EngineError. A KeyboardInterrupt cancels the job, then goes on its way.
+        """
+        events: queue.SimpleQueue[Stepped | Outcome] = queue.SimpleQueue()
+        call = self.run(job, events.put)
+        try:
+            while isinstance(event := events.get(), Stepped):
+                if on_step:
+                    on_step(event.step)
+        except KeyboardInterrupt:
+            call.cancel()
+            while isinstance(events.get(), Stepped):
+                pass
+            raise
+        match event:
+            case Succeeded(result=result):
+                return result
+            case Failed(error=error):
+                raise error
+            case Cancelled():
+                raise KeyboardInterrupt
 
     def stop(self, *, wait: bool = True) -> None:
         """End the process: ask, then terminate, then kill. Open calls fail or are cancelled."""
@@ -241,6 +266,12 @@ def worker_command() -> list[str]:
     if getattr(sys, "frozen", False):
         return [sys.executable, "worker"]
     return [sys.executable, "-P", "-m", "engine", "worker"]
+
+
+def worker_environment() -> dict[str, str]:
+    """Ours, without what would make ggml load a stranger's library or start a debugger."""
+    environment = {k: v for k, v in os.environ.items() if k != "GGML_BACKEND_PATH"}
+    return environment | {"GGML_NO_BACKTRACE": "1"}
 
 
 DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (

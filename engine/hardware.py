@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import psutil
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accelerator"]
 
@@ -99,6 +98,8 @@ class Computer(msgspec.Struct, frozen=True):
 
 def detect(devices: tuple[Device, ...] = ()) -> Computer:
     """Look at this computer; `devices` is ggml's list (`engine.llama.ggml.devices()`) if known."""
+    import psutil  # slow to load, and the window knows `Device` before it needs a figure
+
     memory = psutil.virtual_memory()
     total_bytes, available_bytes = memory.total, memory.available
     for limit_bytes, free_bytes in _cgroup_limits(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -124,6 +125,8 @@ class Worker:
 def main() -> int:
     """Serve stdin until it closes; what other code prints goes to the log on stderr."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    # Ctrl+C in a terminal reaches every process of it; whoever started this one decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _be_the_first_to_go()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from PySide6.QtWidgets import QApplication
 
 from app import theme
+from app.garbage import GarbageCollector
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -27,8 +29,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def qapp(qapp: QApplication) -> QApplication:
-    """The application, dressed as `python -m app` dresses it."""
+    """The application, dressed and kept clean as `python -m app` does it."""
     theme.apply(qapp, "light")
+    GarbageCollector(qapp)
     return qapp
 
 
@@ -38,6 +41,14 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("SNUG_HOME", str(home))
     return home
+
+
+@pytest.fixture(autouse=True)
+def garbage_of_this_thread() -> Iterator[None]:
+    """Where the window's collector is in charge, collect also after tests without an event loop."""
+    yield
+    if not gc.isenabled():
+        gc.collect(1)
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,8 @@ class VersionSwitch(QWidget):
         label.setWordWrap(False)
         label.setAccessibleName(f"Version {at + 1} of {len(versions)}")
         self.setLayout(row(self.back, label, self.on, spacing=0))
-        self.setVisible(len(versions) > 1)
+        if len(versions) == 1:
+            self.hide()
 
 
 class MessageView(QWidget):
@@ -170,6 +171,7 @@ class PromptView(MessageView):
         self._bubble.hide()
         self._foot.hide()
         self._line.addWidget(self._editor, 5)
+        self._editor.show()
         self._editor.text.setFocus()
 
     def _on_edit_sent(self, text: str) -> None:

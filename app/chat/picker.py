@@ -75,11 +75,6 @@ class ModelPicker(QFrame):
         session.progressed.connect(self._on_progressed)
         self._on_changed()
 
-    @property
-    def is_looking(self) -> bool:
-        """Whether a thread looks for models."""
-        return self._scan.is_running
-
     def refresh(self) -> None:
         """Look for models, beside the window; the menu shows what was found last."""
         self._scan.start(self._context.library)

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Any
 
 from PySide6.QtCore import QSize, Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QFontMetrics, QTextOption, QWheelEvent
+from PySide6.QtGui import QDesktopServices, QFontMetrics, QImage, QTextOption, QWheelEvent
 from PySide6.QtWidgets import QDialog, QFrame, QSizePolicy, QTextBrowser, QVBoxLayout, QWidget
 
 from app import theme
@@ -61,8 +61,11 @@ class TextView(QTextBrowser):
         self.updateGeometry()
 
     def loadResource(self, kind: int, url: QUrl | str) -> Any:
-        """Load nothing, from nowhere: Qt would read `file:` and network paths."""
-        return None
+        """Load nothing, from nowhere: Qt would read `file:` and network paths.
+
+        An empty image says "this is it"; with None or empty bytes Qt opens the file all the same.
+        """
+        return QImage()
 
     def hasHeightForWidth(self) -> bool:
         return True

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QTimer, Signal
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import QEvent, QTimer, Signal
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 
 from app import theme
 from app.store import Message, Role, Status
@@ -41,7 +41,6 @@ class Transcript(Scroll):
     ) -> None:
         content = QWidget()
         super().__init__(content, parent)
-        self._content = content
         self.setAccessibleName("Conversation")
         self._versions_of = versions_of
         self._column = QVBoxLayout()
@@ -140,6 +139,7 @@ class Transcript(Scroll):
         view = self._build(message)
         self._views.append(view)
         self._column.addWidget(view)
+        view.show()
 
     def _build(self, message: Message) -> MessageView:
         from app.chat.messages import AnswerView, PromptView
@@ -212,6 +212,9 @@ class Transcript(Scroll):
             view = self._build(message)
             self._views.insert(0, view)
             self._column.insertWidget(0, view)
+            view.show()
         self._is_stuck = False
-        self._content.adjustSize()
+        # Laid out now, so that the scroll bar knows how much there is to skip.
+        self._down.activate()
+        QApplication.sendEvent(self, QEvent(QEvent.Type.LayoutRequest))
         bar.setValue(bar.maximum() - from_bottom)
