@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.schema import MIGRATIONS
 from engine.errors import (
     CorruptFile,
     DiskFull,
@@ -27,68 +28,6 @@ from engine.errors import (
 )
 
 TITLE_CHARS = 60
-
-# One script a version: `PRAGMA user_version` counts how many have run.
-MIGRATIONS = (
-    """
-    CREATE TABLE conversations (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        title TEXT NOT NULL,
-        created_at REAL NOT NULL,
-        updated_at REAL NOT NULL,
-        deleted_at REAL,
-        active_leaf_id INTEGER
-    );
-    CREATE TABLE messages (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        conversation_id INTEGER NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
-        parent_id INTEGER REFERENCES messages(id) ON DELETE CASCADE,
-        role TEXT NOT NULL,
-        content TEXT NOT NULL,
-        status TEXT NOT NULL,
-        model TEXT NOT NULL,
-        stats TEXT,
-        error TEXT,
-        created_at REAL NOT NULL
-    );
-    CREATE INDEX messages_by_parent ON messages(conversation_id, parent_id);
-    CREATE INDEX messages_by_status ON messages(status) WHERE status = 'streaming';
-    CREATE TABLE drafts (conversation_id INTEGER PRIMARY KEY, text TEXT NOT NULL);
-
-    CREATE VIRTUAL TABLE titles_fts USING fts5(
-        title, content='conversations', content_rowid='id',
-        tokenize='unicode61 remove_diacritics 2');
-    CREATE TRIGGER title_added AFTER INSERT ON conversations BEGIN
-        INSERT INTO titles_fts(rowid, title) VALUES (new.id, new.title);
-    END;
-    CREATE TRIGGER title_changed AFTER UPDATE OF title ON conversations BEGIN
-        INSERT INTO titles_fts(titles_fts, rowid, title) VALUES ('delete', old.id, old.title);
-        INSERT INTO titles_fts(rowid, title) VALUES (new.id, new.title);
-    END;
-    CREATE TRIGGER title_removed AFTER DELETE ON conversations BEGIN
-        INSERT INTO titles_fts(titles_fts, rowid, title) VALUES ('delete', old.id, old.title);
-        DELETE FROM drafts WHERE conversation_id = old.id;
-    END;
-
-    -- An answer is indexed once, when it has ended: not with every flush of the stream.
-    CREATE VIRTUAL TABLE messages_fts USING fts5(
-        content, content='messages', content_rowid='id',
-        tokenize='unicode61 remove_diacritics 2');
-    CREATE TRIGGER message_added AFTER INSERT ON messages
-    WHEN new.status <> 'streaming' BEGIN
-        INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content);
-    END;
-    CREATE TRIGGER message_ended AFTER UPDATE OF content, status ON messages
-    WHEN old.status = 'streaming' AND new.status <> 'streaming' BEGIN
-        INSERT INTO messages_fts(rowid, content) VALUES (new.id, new.content);
-    END;
-    CREATE TRIGGER message_removed AFTER DELETE ON messages
-    WHEN old.status <> 'streaming' BEGIN
-        INSERT INTO messages_fts(messages_fts, rowid, content)
-        VALUES ('delete', old.id, old.content);
-    END;
-    """,
-)
 
 
 class Role(StrEnum):

@@ -17,6 +17,7 @@ from app import theme
 from app.widgets import PrimaryButton, SecondaryButton, body, mono, row, section
 
 MAX_SHOWN_URL = 400
+LINE_PX = 16
 
 
 class TextView(QTextBrowser):
@@ -26,6 +27,7 @@ class TextView(QTextBrowser):
         super().__init__(parent)
         self._html = ""
         self._width_hint = 0
+        self._heights: dict[int, int] = {}  # by width, for the text as it is
         self.setAccessibleName(name)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -58,6 +60,7 @@ class TextView(QTextBrowser):
     def _dress(self) -> None:
         self.document().setDefaultStyleSheet(_css(theme.current()))
         self.setHtml(self._html)
+        self._heights.clear()
         self.updateGeometry()
 
     def loadResource(self, kind: int, url: QUrl | str) -> Any:
@@ -71,17 +74,24 @@ class TextView(QTextBrowser):
         return True
 
     def heightForWidth(self, width: int) -> int:
-        document = self.document()
-        if document.textWidth() != width:
-            document.setTextWidth(width)
-        return ceil(document.size().height())
+        if width not in self._heights:
+            document = self.document()
+            worn = document.textWidth()
+            if worn == width:
+                self._heights[width] = ceil(document.size().height())
+            else:  # a question of the layout: what is on screen keeps its width
+                document.setTextWidth(width)
+                self._heights[width] = ceil(document.size().height())
+                document.setTextWidth(worn)
+        return self._heights[width]
 
     def sizeHint(self) -> QSize:
-        width = self._width_hint or theme.READING_WIDTH
-        return QSize(width, self.heightForWidth(self.width() or width))
+        # Every layout above asks for the height of a width; what is not known yet is not measured.
+        height = self._heights.get(self.width(), LINE_PX)
+        return QSize(self._width_hint or theme.READING_WIDTH, height)
 
     def minimumSizeHint(self) -> QSize:
-        return QSize(40, 16)
+        return QSize(40, LINE_PX)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         event.ignore()  # the transcript scrolls, not one paragraph

@@ -27,7 +27,8 @@ from app.chat.page import ChatPage
 from app.chat.session import State
 from app.chat.text import LinkDialog, TextView
 from app.context import AppContext
-from app.store import MIGRATIONS, AnswerStats, Message, Status, Store
+from app.schema import MIGRATIONS
+from app.store import AnswerStats, Message, Status, Store
 from tests.helpers.clicks import click, named
 
 WAIT_MS = 60_000
@@ -335,7 +336,7 @@ def test_nothing_a_model_writes_is_loaded_or_run(
     view = TextView()
     qtbot.addWidget(view)
     for source in (str(picture), QUrl.fromLocalFile(str(picture)).toString()):
-        view.setHtml(f'<img src="{source}">')
+        view.show_html(f'<img src="{source}">')
         assert view.heightForWidth(400) < 60  # the picture would be 100 high
 
 
@@ -448,10 +449,10 @@ def test_the_last_model_loads_with_the_first_message(
     page = ChatPage(context)
     qtbot.addWidget(page)
     page.show()
-    assert page.session.state == State.NO_MODEL
     assert page.session.model_path == str(tiny_gguf)
+    assert page.session.info is None
     say(qtbot, page, "Hello")
-    assert page.session.state == State.LOADING
+    wait_for(qtbot, page, State.LOADING)
     with qtbot.waitSignal(page.session.answer_ended, timeout=WAIT_MS):
         pass
     page.shutdown()

@@ -234,9 +234,9 @@ def test_loading_can_be_stopped(qtbot: QtBot, session: Session, tiny_gguf: Path)
     session.choose(str(tiny_gguf))
     session.load()
     session.stop()
-    assert session.state == State.NO_MODEL
+    wait_for(qtbot, session, State.NO_MODEL)
     load(qtbot, session, tiny_gguf)
-    assert session.state == State.READY
+    wait_for(qtbot, session, State.READY)
     session.unload()
     assert session.info is None
 

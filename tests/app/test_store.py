@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.store import MIGRATIONS, AnswerStats, Message, Role, Status, Store, title_of
+from app.schema import MIGRATIONS
+from app.store import AnswerStats, Message, Role, Status, Store, title_of
 from engine.errors import CorruptFile, ErrorReport, FormatError, NotWritable
 
 STATS = AnswerStats(
