@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
-from app import theme
+from app import icons, theme
 from app.chat.code import CodeView
 from app.chat.markdown import Block, Code, Prose, Quote, Reasoning, Rule, Table
 from app.chat.text import TextView
-from app.widgets import QuietButton, hline
+from app.widgets import QuietButton, hline, row
 
 INDENT_PX = 24
 
@@ -101,22 +101,22 @@ class TableView(TextView):
         for number, cells in enumerate(block.rows):
             tag = "th" if number == 0 else "td"
             pairs = zip(cells, block.aligns, strict=False)
-            row = "".join(f'<{tag} align="{align}">{cell}</{tag}>' for cell, align in pairs)
-            rows.append(f"<tr>{row}</tr>")
+            line = "".join(f'<{tag} align="{align}">{cell}</{tag}>' for cell, align in pairs)
+            rows.append(f"<tr>{line}</tr>")
         self.show_html(f'<table cellspacing="0">{"".join(rows)}</table>')
+
+
+def _side_line() -> QFrame:
+    line = QFrame()
+    line.setProperty("role", "line-vertical")
+    return line
 
 
 class QuoteView(QWidget):
     def __init__(self) -> None:
         super().__init__()
-        bar = QFrame()
-        bar.setProperty("role", "line-vertical")
         self._column = BlockColumn()
-        box = QHBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(theme.SPACE_12)
-        box.addWidget(bar)
-        box.addWidget(self._column, 1)
+        self.setLayout(row(_side_line(), self._column, spacing=theme.SPACE_12))
 
     def show_block(self, block: Quote) -> None:
         self._column.show_blocks(block.blocks)
@@ -139,28 +139,28 @@ class ReasoningView(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.fold = QuietButton("", "chevron-right")
-        self.fold.setCheckable(True)
         self.fold.setStyleSheet("padding-left: 0;")  # in line with the text below
-        self.fold.toggled.connect(self._on_toggled)
+        self.fold.clicked.connect(self._on_fold_clicked)
         self._text = TextView("Reasoning")
-        self._text.hide()
+        self._aside = QWidget()
+        self._aside.setLayout(row(_side_line(), self._text, spacing=theme.SPACE_12))
+        self._aside.hide()
         self._block = Reasoning("", False)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(theme.SPACE_4)
         box.addWidget(self.fold, 0, Qt.AlignmentFlag.AlignLeft)
-        box.addWidget(self._text)
+        box.addWidget(self._aside)
 
     def show_block(self, block: Reasoning) -> None:
         self._block = block
         self.fold.setText("Thought about it" if block.is_closed else "Thinking…")
-        if self.fold.isChecked():
+        if not self._aside.isHidden():
             self._text.show_plain(block.text)
 
-    def _on_toggled(self, is_open: bool) -> None:
-        from app import icons
-
+    def _on_fold_clicked(self) -> None:
+        is_open = self._aside.isHidden()
         self.fold.setIcon(icons.icon("chevron-down" if is_open else "chevron-right", "second"))
         if is_open:
             self._text.show_plain(self._block.text)
-        self._text.setVisible(is_open)
+        self._aside.setVisible(is_open)

@@ -28,6 +28,7 @@ class Composer(QFrame):
         self.text.setAccessibleName("Message")
         self.text.setPlaceholderText("Write a message…")
         self.text.setTabChangesFocus(True)
+        self.text.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.text.setFrameShape(QFrame.Shape.NoFrame)
         self.text.document().setDocumentMargin(0)
         self.text.installEventFilter(self)

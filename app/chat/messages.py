@@ -145,7 +145,7 @@ class PromptView(MessageView):
         self.tools.add(self.edit_button)
         self._foot = QWidget()
         self._foot.setLayout(
-            row(None, self.note, self.answer_button, self.tools, self.versions, spacing=4)
+            row(None, self.tools, self.versions, self.note, self.answer_button, spacing=4)
         )
         self._editor: PromptEditor | None = None
         box = QVBoxLayout(self)
@@ -200,6 +200,7 @@ class PromptEditor(QFrame):
         self.text = QPlainTextEdit(text)
         self.text.setAccessibleName("Edit message")
         self.text.setTabChangesFocus(True)
+        self.text.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.text.document().setDocumentMargin(0)
         lines = min(12, max(3, text.count("\n") + 1))
         self.text.setFixedHeight(lines * self.text.fontMetrics().lineSpacing() + theme.SPACE_12)
@@ -241,7 +242,7 @@ class AnswerView(MessageView):
         self.regenerate_button.clicked.connect(lambda: self.regenerate_requested.emit(self.message))
         self.tools.add(self.regenerate_button)
         self._foot = QWidget()
-        self._foot.setLayout(row(self._figures, self.tools, self.versions, None, spacing=4))
+        self._foot.setLayout(row(self._figures, self.versions, self.tools, None, spacing=4))
         self._box = QVBoxLayout(self)
         self._box.setContentsMargins(0, 0, 0, 0)
         self._box.setSpacing(theme.SPACE_4)

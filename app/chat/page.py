@@ -114,7 +114,7 @@ class ChatPage(QWidget):
         self._greeting.addWidget(self._welcome)
         self.composer = Composer()
         self.footer = Footer(self.session)
-        self.toast = Toast(self)
+        self.toast = Toast(self, above=self.composer)
         self._cards = QVBoxLayout()
         self._cards.setContentsMargins(0, 0, 0, theme.SPACE_8)
         foot = QWidget()

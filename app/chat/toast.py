@@ -1,4 +1,4 @@
-"""A line at the foot of a page that offers to take back what was just done, for a while."""
+"""A line above the composer that offers to take back what was just done, for a while."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ SHOWN_MS = 8000
 
 
 class Toast(QFrame):
-    def __init__(self, page: QWidget) -> None:
+    def __init__(self, page: QWidget, above: QWidget) -> None:
         super().__init__(page)
         self.setProperty("role", "popup")
         self._page = page
+        self._above = above
         self._words = strong("")
         self.undo_button = TextLink("Undo")
         self.undo_button.clicked.connect(self._on_undo_clicked)
@@ -30,6 +31,7 @@ class Toast(QFrame):
         box.addWidget(self._words)
         box.addWidget(self.undo_button)
         page.installEventFilter(self)
+        above.installEventFilter(self)
         self.hide()
 
     def offer(self, text: str, undo: Callable[[], None]) -> None:
@@ -42,14 +44,15 @@ class Toast(QFrame):
         self._timer.start()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() == QEvent.Type.Resize and self.isVisible():
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Move) and self.isVisible():
             self._place()
         return False
 
     def _place(self) -> None:
         self.adjustSize()
-        left = (self._page.width() - self.width()) // 2
-        self.move(left, self._page.height() - self.height() - theme.PAGE_MARGIN)
+        corner = self._above.mapTo(self._page, self._above.rect().topLeft())
+        left = corner.x() + (self._above.width() - self.width()) // 2
+        self.move(left, corner.y() - self.height() - theme.SPACE_12)
 
     def _on_undo_clicked(self) -> None:
         self._timer.stop()

@@ -69,8 +69,6 @@ class Context:
         self._batch_tokens = (ctypes.c_int32 * self.n_batch)()
         self._wants_logits = (ctypes.c_int8 * self.n_batch)()
         self._batch = self._c.llama_batch_get_one(self._batch_tokens, 0)
-        self._logits_address = 0
-        self._logits: NDArray[np.float32] | None = None
 
     def decode(self, tokens: Sequence[int], n_outputs: int = 1) -> bool:
         """Read `tokens`, at most `n_batch`, after those in the cache; False if aborted before done.
@@ -78,6 +76,8 @@ class Context:
         Then the logits after the last `n_outputs` of them are there. An abort leaves the cache as
         it was (or empty, for a model that cannot forget the half of it). Raises InferenceError.
         """
+        if self.abort.is_set:  # a GPU does not ask
+            return False
         n = len(tokens)
         self._batch.n_tokens = n
         self._batch_tokens[:n] = tokens
@@ -104,18 +104,12 @@ class Context:
         """Wait until the last `decode` is computed; a GPU may still be at it."""
         self._c.llama_synchronize(self._handle)
 
-    def logits(self) -> NDArray[np.float32]:
-        """Return the last logits, float32 [n_vocab]: a view, until the next decode."""
-        pointer = self._c.llama_get_logits_ith(self._handle, -1)
-        address = ctypes.addressof(pointer.contents)
-        if self._logits is None or address != self._logits_address:
-            self._logits = _array_at(pointer, (self._n_vocab,))
-            self._logits_address = address
-        return self._logits
+    def logits(self, n_outputs: int = 1) -> NDArray[np.float32]:
+        """Return what `decode` computed, float32 [n_outputs, n_vocab]: a view, until the next."""
+        import numpy as np
 
-    def all_logits(self, n_outputs: int) -> NDArray[np.float32]:
-        """Return the logits that `decode` kept, float32 [n_outputs, n_vocab]: a view, likewise."""
-        return _array_at(self._c.llama_get_logits(self._handle), (n_outputs, self._n_vocab))
+        pointer = self._c.llama_get_logits(self._handle)
+        return np.ctypeslib.as_array(pointer, (n_outputs, self._n_vocab))
 
     def sample(self, chain: Any) -> int:
         """Let a sampler chain choose from the whole vocabulary and accept its choice."""
@@ -142,7 +136,6 @@ class Context:
 
     def close(self) -> None:
         if self._handle:
-            self._logits = None
             self._c.llama_free(self._handle)
             self._handle = None
 
@@ -180,9 +173,3 @@ def default_n_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         cores = min(cores, len(os.sched_getaffinity(0)))
     return cores
-
-
-def _array_at(pointer: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    import numpy as np
-
-    return np.ctypeslib.as_array(pointer, shape)

@@ -71,7 +71,7 @@ class Evaluator:
         if not self._context.decode(tokens, n_outputs):
             return None
         # The last row would predict a token of the next chunk.
-        return self._context.all_logits(n_outputs)[:-1]
+        return self._context.logits(n_outputs)[:-1]
 
     def interrupt(self) -> None:
         """Stop `logits`, from any thread."""

@@ -22,7 +22,7 @@ LOG_LINES = 200
 """How much of llama.cpp's log is kept to explain a failure."""
 
 # Its errors too are only notes: the user is told by the exception that follows them.
-_LEVELS = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.INFO, 4: logging.INFO}
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.INFO, 4: logging.INFO}
 _CONTINUED = 5
 
 
@@ -75,7 +75,8 @@ class Library:
         self._line += (text or b"").decode("utf-8", "replace")
         *lines, self._line = self._line.split("\n")
         for line in lines:
-            self.log_lines.append(line)
+            if self._level > logging.DEBUG:
+                self.log_lines.append(line)
             log.log(self._level, "%s", line)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import ctypes
 import os
+import re
 import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -66,6 +67,7 @@ def load_model(path: str | Path, n_gpu_layers: int = -1) -> Generator[Progress, 
             thread.join(POLL_S)
         if not loading.handle:
             raise _load_error(file, loading.log_lines())
+        _require_answers(file, loading.handle)
         model = Model(file, loading.handle)
         return model
     finally:
@@ -89,6 +91,22 @@ def open_model_file(path: str | Path) -> GgufFile:
             hint="Choose the file with the weights.",
         )
     return file
+
+
+def _require_answers(file: GgufFile, handle: int) -> None:
+    """Refuse what llama.cpp loads but cannot write an answer with."""
+    c = library().c
+    architecture = file.get("general.architecture")
+    if c.llama_model_has_encoder(handle) or not c.llama_model_has_decoder(handle):
+        raise UnsupportedArchitecture(
+            f"{file.path.name} is not a model that writes text ({architecture}).",
+            hint="Choose a language model for chat or text.",
+        )
+    if c.llama_vocab_type(c.llama_model_get_vocab(handle)) == c.LLAMA_VOCAB_TYPE_NONE:
+        raise UnsupportedTokenizer(
+            f"{file.path.name} has no vocabulary.",
+            hint="Get the file again, or convert the original checkpoint again.",
+        )
 
 
 class _Loading:
@@ -217,8 +235,8 @@ def _load_error(file: GgufFile, lines: list[str]) -> EngineError:
         lines, f"the weights of {name}", "Close other programs or choose a smaller model."
     ):
         return error
-    missing = next((line for line in lines if "missing tensor" in line), "")
-    tensor = missing.partition("'")[2].partition("'")[0]
+    missing = re.search(r"tensor '(\S+)' not found|missing tensor '(\S+)'", details)
+    tensor = missing and (missing[1] or missing[2])
     what = f"the tensor {tensor} is missing" if tensor else "it could not be loaded"
     return CorruptFile(
         f"{name} is not a whole model: {what}.",

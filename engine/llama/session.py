@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine import fit, hardware
 from engine.chat import ChatTemplate, plain_text
-from engine.errors import ContextOverflow, OutOfMemory
+from engine.errors import ContextOverflow, InferenceError, OutOfMemory
 from engine.inference import Answer, FinishReason, Generate, LoadSettings, ModelInfo
 from engine.inspect import describe
 from engine.jobs import Piece, Progress, Step
@@ -93,6 +93,8 @@ class Session:
         # Before anything slow: a stop that came before `clear` is heard by who runs this.
         yield Progress("Reading the prompt", n_reused, len(prompt), "tokens")
         is_read = yield from self._read(prompt)
+        if is_read:
+            _require_numbers(context)
         read_s = time.perf_counter() - started
 
         seed = request.sampling.seed
@@ -201,6 +203,17 @@ def _choose_n_ctx(path: str | Path, settings: LoadSettings) -> int:
             hint="Close other programs, shrink the model further or choose a smaller one.",
         )
     return n_ctx
+
+
+def _require_numbers(context: Context) -> None:
+    """Raise InferenceError for a model that computes NaN: samplers sort, and cannot sort that."""
+    import numpy as np
+
+    if not np.isfinite(context.logits().max()):
+        raise InferenceError(
+            "The model computes something that is not a number.",
+            hint="Its file is damaged or was shrunk too far: choose another one.",
+        )
 
 
 def _n_ubatch(model: Model, n_threads: int) -> int:
