@@ -90,3 +90,26 @@ def tiny_gguf(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -
     out = tmp_path_factory.mktemp("gguf") / "Tiny-F16.gguf"
     finish(Convert(str(tiny_checkpoint), str(out), "f16").run())
     return out
+
+
+@pytest.fixture(scope="session")
+def endless_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that never ends an answer by itself, so that a test has all the time to stop it.
+
+    The embeddings of its special tokens are zero: with tied weights so are their logits, which
+    are then never among the forty largest that are sampled from.
+    """
+    from engine.convert.job import Convert
+    from engine.jobs import finish
+    from tests.helpers import checkpoints
+
+    folder = tmp_path_factory.mktemp("endless") / "Endless"
+    checkpoints.write_tiny_checkpoint(folder, n_ctx=8192)
+    tensors = checkpoints.random_tensors(
+        0, len(checkpoints.vocabulary()[0]), 256, 512, 2, 4, 2, tied=True
+    )
+    tensors["model.embed_tokens.weight"][: len(checkpoints.SPECIAL)] = 0
+    checkpoints.write_safetensors(folder / "model.safetensors", tensors, "BF16")
+    out = folder.parent / "Endless-F16.gguf"
+    finish(Convert(str(folder), str(out), "f16").run())
+    return out

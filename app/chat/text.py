@@ -60,8 +60,11 @@ class TextView(QTextBrowser):
     def _dress(self) -> None:
         self.document().setDefaultStyleSheet(_css(theme.current()))
         self.setHtml(self._html)
+        before = self._heights.get(self.width())
         self._heights.clear()
-        self.updateGeometry()
+        # Most words of a stream go into a line that is there: then no layout above need move.
+        if before is None or before != self.heightForWidth(self.width()):
+            self.updateGeometry()
 
     def loadResource(self, kind: int, url: QUrl | str) -> Any:
         """Load nothing, from nowhere: Qt would read `file:` and network paths.

@@ -20,7 +20,7 @@ from app.widgets import Scroll
 if TYPE_CHECKING:
     from app.chat.messages import AnswerView, MessageView, PromptView
 
-PAINT_MS = 33
+PAINT_MS = 50
 BUILT = 30
 """How many messages are built at first, and at a time when scrolling up."""
 NEAR_TOP_PX = 400

@@ -21,9 +21,8 @@ log = logging.getLogger(__name__)
 LOG_LINES = 200
 """How much of llama.cpp's log is kept to explain a failure."""
 
-# Its errors too are only notes: the user is told by the exception that follows them.
-_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.INFO, 4: logging.INFO}
-_CONTINUED = 5
+# GGML_LOG_LEVEL_* of ggml.h.
+_DEBUG, _INFO, _CONTINUED = 1, 2, 5
 
 
 class Library:
@@ -41,7 +40,7 @@ class Library:
         self.c: Any = c
         self.log_lines: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._line = ""
-        self._level = logging.DEBUG
+        self._level = _DEBUG
         # llama.cpp keeps the pointer for as long as the process lives, and so must we.
         self._log_callback = c.llama_log_callback(self._on_log)
         c.llama_log_set(self._log_callback, ctypes.c_void_p(0))
@@ -71,13 +70,14 @@ class Library:
     def _on_log(self, level: int, text: bytes | None, _data: object) -> None:
         """Collect the pieces that llama.cpp logs into lines."""
         if level != _CONTINUED:
-            self._level = _LEVELS.get(level, logging.DEBUG)
+            self._level = level
         self._line += (text or b"").decode("utf-8", "replace")
         *lines, self._line = self._line.split("\n")
         for line in lines:
-            if self._level > logging.DEBUG:
+            if self._level > _DEBUG:
                 self.log_lines.append(line)
-            log.log(self._level, "%s", line)
+            # Its errors too are only notes: an exception that follows them tells the user.
+            log.log(logging.INFO if self._level > _INFO else logging.DEBUG, "%s", line)
 
 
 @functools.cache

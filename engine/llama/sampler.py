@@ -20,6 +20,7 @@ class Sampler:
     def __init__(self, params: SamplingParams, n_vocab: int, seed: int) -> None:
         self._c = c = library().c
         self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        self._n_remembered = params.repeat_last_n if params.repeat_penalty != 1 else 0
         samplers = [
             c.llama_sampler_init_penalties(
                 n_vocab, params.repeat_last_n, params.repeat_penalty, 0.0, 0.0
@@ -39,8 +40,8 @@ class Sampler:
             c.llama_sampler_chain_add(self._chain, sampler)
 
     def accept(self, tokens: Sequence[int]) -> None:
-        """Count `tokens`, such as the prompt's, for the repeat penalty."""
-        for token in tokens:
+        """Count the last of `tokens`, such as the prompt's, for the repeat penalty."""
+        for token in tokens[max(0, len(tokens) - self._n_remembered) :]:
             self._c.llama_sampler_accept(self._chain, token)
 
     def sample(self, context: Context) -> int:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Generator
 from pathlib import Path
 
+import msgspec
+
 from engine import fit, hardware
 from engine.chat import ChatTemplate, plain_text
 from engine.errors import ContextOverflow, InferenceError, OutOfMemory
@@ -21,6 +23,17 @@ from engine.llama.sampler import Sampler
 PIECE_S = 0.03
 """How long text gathers before it is sent: a screen shows no more, and each piece wakes readers
 on cores that compute."""
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """What was written: `n_decoded` tokens were read again in `seconds` to go on writing."""
+
+    text: str
+    n_tokens: int
+    n_decoded: int
+    finish_reason: FinishReason
+    first_token_s: float
+    seconds: float
 
 
 class Session:
@@ -45,15 +58,16 @@ class Session:
         started = time.monotonic()
         n_ctx = _choose_n_ctx(path, settings)
         summary = describe(path)
+        gpus = [d.description for d in devices() if d.kind in ("gpu", "igpu")]
+        uses_gpu = bool(gpus) and settings.n_gpu_layers != 0
         model = yield from load_model(path, settings.n_gpu_layers)
         try:
             n_threads = settings.n_threads or default_n_threads()
-            n_ubatch = _n_ubatch(model, n_threads)
+            n_ubatch = 512 if uses_gpu else _n_ubatch(model, n_threads)
             context = Context(model, n_ctx, n_threads=n_threads, n_ubatch=n_ubatch)
         except BaseException:
             model.close()
             raise
-        gpus = [device.description for device in devices() if device.kind != "cpu"]
         info = ModelInfo(
             path=str(model.path),
             name=summary.name,
@@ -66,7 +80,7 @@ class Session:
             n_vocab=model.vocabulary.n_tokens,
             has_chat_template=model.chat_template is not None,
             n_threads=n_threads,
-            device=gpus[0] if gpus and settings.n_gpu_layers != 0 else "CPU",
+            device=gpus[0] if uses_gpu else "CPU",
             load_seconds=time.monotonic() - started,
         )
         return Session(model, context, info)
@@ -85,77 +99,97 @@ class Session:
         Raises ContextOverflow, TemplateError, InferenceError. However it ends, the cache holds
         exactly the tokens that it says it holds.
         """
-        context, vocabulary = self._context, self._model.vocabulary
+        context = self._context
         context.abort.clear()
         prompt = self._prompt_tokens(request)
-        n_reused = context.keep_prefix(prompt)
         started = time.perf_counter()
-        # Before anything slow: a stop that came before `clear` is heard by who runs this.
-        yield Progress("Reading the prompt", n_reused, len(prompt), "tokens")
+        n_reused = context.keep_prefix(prompt)
         is_read = yield from self._read(prompt)
-        if is_read:
-            _require_numbers(context)
         read_s = time.perf_counter() - started
-
         seed = request.sampling.seed
         seed = secrets.randbelow(2**32 - 1) if seed is None else seed
+        if is_read:
+            written = yield from self._write(request, prompt, seed)
+        else:
+            written = _Written("", 0, 0, "cancelled", 0.0, 0.0)
+        n_evaluated = len(prompt) - n_reused
+        return Answer(
+            text=written.text,
+            prompt_tokens=len(prompt),
+            prompt_tokens_evaluated=n_evaluated,
+            prompt_tokens_per_second=n_evaluated / read_s,
+            time_to_first_token_seconds=read_s + written.first_token_s,
+            generation_tokens=written.n_tokens,
+            generation_tokens_per_second=(
+                written.n_decoded / written.seconds if written.n_decoded else 0.0
+            ),
+            finish_reason=written.finish_reason,
+            n_ctx=context.n_ctx,
+            n_ctx_used=len(context.tokens),
+            seed=seed,
+        )
+
+    def _write(
+        self, request: Generate, prompt: list[int], seed: int
+    ) -> Generator[Piece, None, _Written]:
+        """Write the answer to `prompt`, which has been read, token by token."""
+        context, vocabulary = self._context, self._model.vocabulary
+        _require_numbers(context)
         room = context.n_ctx - len(prompt)
         n_max = min(request.max_tokens or room, room)
-        sampler = Sampler(request.sampling, vocabulary.n_tokens, seed)
         decoder = StreamDecoder(vocabulary)
+        sampler = Sampler(request.sampling, vocabulary.n_tokens, seed)
         texts: list[str] = []
-        waiting, n_tokens, sent_at, first_s = "", 0, 0.0, read_s
-        finish_reason: FinishReason = "length" if is_read else "cancelled"
+        waiting, sent_at = "", 0.0
+        n_tokens = n_decoded = 0
+        finish_reason: FinishReason = "length"
+        started = first_at = time.perf_counter()
         try:
-            sampler.accept(prompt[-request.sampling.repeat_last_n :])
-            while is_read and n_tokens < n_max:
+            sampler.accept(prompt)
+            while True:
                 token = sampler.sample(context)
                 now = time.perf_counter()
                 if n_tokens == 0:
-                    first_s = now - started
+                    first_at = now
                 if vocabulary.is_end(token):
                     finish_reason = "stop"
                     break
                 n_tokens += 1
                 waiting += decoder.feed(token)
                 if now - sent_at >= PIECE_S:
-                    yield Piece(waiting, n_tokens)
                     texts.append(waiting)
+                    yield Piece(waiting, n_tokens)
                     waiting, sent_at = "", now
-                if n_tokens < n_max and not context.decode((token,)):
+                if n_tokens == n_max:
+                    break
+                if not context.decode((token,)):
                     finish_reason = "cancelled"
                     break
+                n_decoded += 1
         finally:
             sampler.close()
-        generation_s = time.perf_counter() - started - first_s
+        seconds = time.perf_counter() - first_at
         waiting += decoder.flush()
+        texts.append(waiting)
         if waiting or finish_reason == "cancelled":
             yield Piece(waiting, n_tokens)
-            texts.append(waiting)
-        n_evaluated = len(prompt) - n_reused
-        return Answer(
-            text="".join(texts),
-            prompt_tokens=len(prompt),
-            prompt_tokens_evaluated=n_evaluated,
-            prompt_tokens_per_second=n_evaluated / read_s,
-            time_to_first_token_seconds=first_s,
-            generation_tokens=n_tokens,
-            generation_tokens_per_second=n_tokens / generation_s if generation_s > 0 else 0.0,
-            finish_reason=finish_reason,
-            n_ctx=context.n_ctx,
-            n_ctx_used=len(context.tokens),
-            seed=seed,
-        )
+        text = "".join(texts)
+        return _Written(text, n_tokens, n_decoded, finish_reason, first_at - started, seconds)
 
     def _read(self, prompt: list[int]) -> Generator[Progress, None, bool]:
-        """Read what is not in the cache yet; False if interrupted."""
+        """Read what is not in the cache yet; False if interrupted.
+
+        The first step comes before any work: a stop that `generate` has just cleared is heard by
+        who runs this.
+        """
         context = self._context
-        while (done := len(context.tokens)) < len(prompt):
-            if not context.decode(prompt[done : done + context.n_ubatch]):
-                yield Progress("Reading the prompt", len(context.tokens), len(prompt), "tokens")
-                return False
-            yield Progress("Reading the prompt", len(context.tokens), len(prompt), "tokens")
-        return True
+        is_going_on = True
+        while True:
+            done = len(context.tokens)
+            yield Progress("Reading the prompt", done, len(prompt), "tokens")
+            if done == len(prompt) or not is_going_on:
+                return is_going_on
+            is_going_on = context.decode(prompt[done : done + context.n_ubatch])
 
     def _prompt_tokens(self, request: Generate) -> list[int]:
         text = request.prompt

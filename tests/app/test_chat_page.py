@@ -49,9 +49,10 @@ def page(qtbot: QtBot, context: AppContext) -> Iterator[ChatPage]:
     page.resize(1100, 700)
     with qtbot.waitExposed(page):
         page.show()
+    # A scan that ends while pytest tears down is never heard: pytest-qt has left the event loop.
+    qtbot.waitUntil(lambda: not page.picker._scan.is_running, timeout=WAIT_MS)
     yield page
     page.shutdown()
-    qtbot.waitUntil(lambda: not page.picker._scan.is_running, timeout=WAIT_MS)
 
 
 def talk(store: Store, *texts: str, status: Status = Status.COMPLETE) -> int:

@@ -92,21 +92,22 @@ def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     assert listed.count() >= 1
 
 
-def test_a_second_turn_reads_only_what_is_new(
-    qtbot: QtBot, window: Window, tiny_gguf: Path, tmp_path: Path
+def test_a_stopped_answer_is_kept_and_a_second_turn_reads_only_what_is_new(
+    qtbot: QtBot, window: Window, endless_gguf: Path
 ) -> None:
-    window.chat_with(str(tiny_gguf))
+    window.chat_with(str(endless_gguf))
     chat: ChatPage = window.page("chat")
-    say(qtbot, chat, "Hello")
-    qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
-    qtbot.keyClick(chat.composer.text, Qt.Key.Key_Escape)
-    qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
-    assert last_message(chat).status == Status.STOPPED
-    say(qtbot, chat, "And then")
-    qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
-    qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
-    stats = last_message(chat).stats
-    assert 0 < stats.prompt_tokens_evaluated < stats.prompt_tokens
+    for text in ("Hello", "And then"):
+        say(qtbot, chat, text)
+        qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
+        qtbot.keyClick(chat.composer.text, Qt.Key.Key_Escape)
+        qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
+        assert last_message(chat).status == Status.STOPPED
+    first, second = (view.message for view in chat.transcript.views[1::2])
+    assert first.content and first.stats and second.stats
+    # Everything up to the end of the first prompt is in the cache.
+    read_again = second.stats.prompt_tokens_evaluated
+    assert 0 < read_again <= second.stats.prompt_tokens - first.stats.prompt_tokens
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
