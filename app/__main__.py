@@ -65,7 +65,9 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     context.settings.changed.connect(lambda: appearance.choose(context.settings.value.theme))
     window = Window(context)
     if model:
-        window.chat_with(str(Path(model).absolute()))
+        path = Path(model).absolute()
+        open_it = window.shrink if path.is_dir() else window.chat_with  # a folder is a checkpoint
+        open_it(str(path))
     return app, window, context
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.errors import (
     CorruptFile,
     EngineError,
+    FormatError,
     InferenceError,
     OutOfMemory,
     UnsupportedArchitecture,
@@ -79,6 +80,11 @@ def load_model(path: str | Path, n_gpu_layers: int = -1) -> Generator[Progress, 
 
 def open_model_file(path: str | Path) -> GgufFile:
     """Open a GGUF that claims to hold a whole model; raises as `load_model`."""
+    if (Path(path) / "config.json").is_file():
+        raise FormatError(
+            f"{Path(path).name} is a checkpoint: it has to be shrunk or converted before a chat.",
+            hint="Shrink it, then chat with the result.",
+        )
     file = GgufFile.open(path)
     if not file.get("general.architecture"):
         raise CorruptFile(
@@ -147,12 +153,15 @@ class Vocabulary:
         self.bos: int = self._c.llama_vocab_bos(handle)
         self.eos: int = self._c.llama_vocab_eos(handle)
         self.adds_bos: bool = self._c.llama_vocab_get_add_bos(handle)
+        self._letters, self._unknown = self._spelling()
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of `text`, special ones recognised, with one BOS if the model wants it.
 
         Raises InferenceError for a text that is too long for any model.
         """
+        if self._letters:
+            text = "".join(c if c in self._letters else self._unknown for c in text)
         data = text.encode("utf-8", "replace")
         if len(data) > MAX_TEXT_BYTES:
             raise InferenceError(
@@ -187,6 +196,29 @@ class Vocabulary:
     def is_end(self, token: int) -> bool:
         """Whether `token` ends an answer: end of sequence, of turn, of message, and their kin."""
         return bool(self._c.llama_vocab_is_eog(self._handle, token))
+
+    def _spelling(self) -> tuple[frozenset[str], str]:
+        """Return the letters of a SentencePiece vocabulary without byte tokens, and "unknown".
+
+        On any other letter llama.cpp (llama_vocab::byte_to_token) ends the process. Both are empty
+        for a vocabulary that can spell everything.
+        """
+        c = self._c
+        if c.llama_vocab_type(self._handle) != c.LLAMA_VOCAB_TYPE_SPM:
+            return frozenset(), ""
+        kinds = [c.llama_vocab_get_attr(self._handle, i) for i in range(self.n_tokens)]
+        if any(kind & c.LLAMA_TOKEN_ATTR_BYTE for kind in kinds):
+            return frozenset(), ""
+        texts = [
+            c.llama_vocab_get_text(self._handle, i).decode("utf-8", "replace")
+            for i in range(self.n_tokens)
+        ]
+        unknown = (
+            text
+            for text, kind in zip(texts, kinds, strict=True)
+            if kind & c.LLAMA_TOKEN_ATTR_UNKNOWN
+        )
+        return frozenset("".join(texts)) | {" "}, next(unknown, "")
 
 
 class StreamDecoder:

@@ -334,6 +334,25 @@ def test_trained_model_tells_a_story(shared: Path, tmp_path: Path, name: str, re
     assert ". " in result.text
 
 
+def test_letters_that_a_vocabulary_cannot_spell_are_unknown(shared: Path, tmp_path: Path) -> None:
+    """TinyStories-656K has no byte tokens; llama.cpp itself would end the process here."""
+    path = tmp_path / "stories.gguf"
+    finish(Convert(str(shared / "models" / "TinyStories-656K"), str(path), "f16").run())
+    session = load(path)
+    try:
+        result, _ = answer(session, ask("Once upon a time, \N{CJK UNIFIED IDEOGRAPH-65E5} é", 8))
+        assert result.generation_tokens > 0
+        vocabulary = session._model.vocabulary
+        assert (
+            "<unk>"
+            in b"".join(
+                vocabulary.piece(token, special=True) for token in vocabulary.tokenize("a é dog")
+            ).decode()
+        )
+    finally:
+        session.close()
+
+
 # Measuring
 
 
