@@ -38,6 +38,8 @@ STATS = AnswerStats(9, 9, 100.0, 0.42, 30, 42.0, "length", 512, 39, 1)
 @pytest.fixture
 def context(qapp: QApplication) -> Iterator[AppContext]:
     context = AppContext()
+    # One thread: a tiny model gains nothing by two, and two on a busy machine wait for each other.
+    context.settings.update(n_threads=1)
     yield context
     context.shutdown()
 

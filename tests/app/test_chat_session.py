@@ -31,7 +31,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def session(qtbot: QtBot, store: Store, tmp_path: Path) -> Iterator[Session]:
-    session = Session(store, SettingsStore(SettingsFile(tmp_path / "settings.json")))
+    settings = SettingsStore(SettingsFile(tmp_path / "settings.json"))
+    # One thread: a tiny model gains nothing by two, and two on a busy machine wait for each other.
+    settings.update(n_threads=1)
+    session = Session(store, settings)
     yield session
     session.shutdown()
 

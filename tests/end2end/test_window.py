@@ -30,7 +30,10 @@ WAIT_MS = 60_000
 
 @pytest.fixture
 def window(qtbot: QtBot) -> Iterator[Window]:
-    window = Window(AppContext())
+    context = AppContext()
+    # One thread: a tiny model gains nothing by two, and two on a busy machine wait for each other.
+    context.settings.update(n_threads=1)
+    window = Window(context)
     qtbot.addWidget(window)
     with qtbot.waitExposed(window):
         window.show()
