@@ -78,7 +78,13 @@ class VersionSwitch(QWidget):
         label.setWordWrap(False)
         label.setAccessibleName(f"Version {at + 1} of {len(versions)}")
         self.setLayout(row(self.back, label, self.on, spacing=0))
-        if len(versions) == 1:
+        self._is_needed = len(versions) > 1
+        self.show_if_needed()
+
+    def show_if_needed(self) -> None:
+        if self._is_needed:
+            self.show()
+        else:
             self.hide()
 
 
@@ -131,8 +137,7 @@ class PromptView(MessageView):
         inner.addWidget(text)
         self._line = QHBoxLayout()
         self._line.setContentsMargins(0, 0, 0, 0)
-        self._line.addStretch(1)
-        self._line.addWidget(self._bubble)
+        self._line.setSpacing(theme.SPACE_4)
         self.note = second("")
         self.note.setWordWrap(False)
         self.note.hide()
@@ -143,10 +148,14 @@ class PromptView(MessageView):
         self.edit_button = IconButton("edit", "Edit message", size_px=28)
         self.edit_button.clicked.connect(self._on_edit_clicked)
         self.tools.add(self.edit_button)
+        # Beside the bubble, where they cost no line between a prompt and its answer.
+        self._line.addStretch(1)
+        self._line.addWidget(self.versions)
+        self._line.addWidget(self.tools)
+        self._line.addWidget(self._bubble)
         self._foot = QWidget()
-        self._foot.setLayout(
-            row(None, self.tools, self.versions, self.note, self.answer_button, spacing=4)
-        )
+        self._foot.setLayout(row(None, self.note, self.answer_button, spacing=4))
+        self._foot.hide()
         self._editor: PromptEditor | None = None
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
@@ -159,6 +168,7 @@ class PromptView(MessageView):
         self.note.setText(text)
         self.note.setVisible(bool(text))
         self.answer_button.setVisible(is_unanswered)
+        self._foot.setVisible(bool(text) or is_unanswered)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
@@ -168,8 +178,8 @@ class PromptView(MessageView):
         self._editor = PromptEditor(self.message.content)
         self._editor.sent.connect(self._on_edit_sent)
         self._editor.cancelled.connect(self._end_edit)
-        self._bubble.hide()
-        self._foot.hide()
+        for shown in (self._bubble, self.tools, self.versions):
+            shown.hide()
         self._line.addWidget(self._editor, 5)
         self._editor.show()
         self._editor.text.setFocus()
@@ -185,7 +195,8 @@ class PromptView(MessageView):
             self._editor.deleteLater()
             self._editor = None
         self._bubble.show()
-        self._foot.show()
+        self.tools.show()
+        self.versions.show_if_needed()
 
 
 class PromptEditor(QFrame):

@@ -16,10 +16,12 @@ def main(words: list[str]) -> int:
     from PySide6.QtWidgets import QApplication
 
     from app import theme
+    from app.garbage import GarbageCollector
     from app.screenshots.scenes import take_all
 
     app = QApplication(["snug"])
     app.setQuitOnLastWindowClosed(False)
+    GarbageCollector(app)
     theme.apply(app, "light")
     report = take_all(app, Path(words[0]), words[1:])
     print(f"{report.n_pictures} pictures in {words[0]}, {report.seconds:.0f} s")

@@ -20,7 +20,7 @@ from app.widgets import (
     row,
     second,
 )
-from app.words import format_bytes, format_bytes_exact, format_duration
+from app.words import format_bytes, format_bytes_exact, format_duration, format_percent
 from engine.quantize.shrink import Shrunk
 
 
@@ -85,8 +85,8 @@ class DoneView(QWidget):
         self._size.setToolTip(format_bytes_exact(result.size_bytes))
         share = result.size_bytes / max(1, result.source_bytes)
         self._what.setText(
-            f"{share:.0%} of what it was, {result.recipe}, {result.bits_per_weight:.2f} bits per"
-            f" weight, in {format_duration(result.seconds)}"
+            f"{format_percent(share)} of what it was, {result.recipe},"
+            f" {result.bits_per_weight:.2f} bits per weight, in {format_duration(result.seconds)}"
         )
         largest = max(result.size_bytes, result.source_bytes)
         pairs = (
