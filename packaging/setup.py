@@ -229,7 +229,13 @@ def native_key() -> str:
     native = ROOT / "native"
     files = [ROOT / "pyproject.toml", native / "CMakeLists.txt", *sorted(native.glob("*.?pp"))]
     texts = [text for file in files for text in (file.name, file.read_text("utf-8"))]
-    return digest(venv_version(), pinned("nanobind"), pinned("scikit-build-core"), *texts)
+    # The editable install lists every module, and knows nothing of a file that moved since.
+    modules = sorted(
+        file.relative_to(ROOT).as_posix()
+        for package in ("app", "engine")
+        for file in (ROOT / package).rglob("*.py")
+    )
+    return digest(venv_version(), pinned("nanobind"), pinned("scikit-build-core"), *texts, *modules)
 
 
 def digest(*parts: str) -> str:
