@@ -115,7 +115,9 @@ class Store:
 
     def conversations(self, query: str = "") -> tuple[Conversation, ...]:
         """List conversations, last used first; with `query`, those that hold all of its words."""
-        words = " ".join(f'"{word}"*' for word in query.replace('"', " ").split())
+        words = " ".join(
+            f'"{word}"*' for word in query.replace('"', " ").replace("\0", " ").split()
+        )
         where, values = "", {}
         if query.strip():
             if not words:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from engine.errors import CorruptFile
 from engine.ggml_types import GgmlType
-from engine.gguf_values import Value
+from engine.gguf_values import Array, Value
 from engine.hardware import Computer, Cpu, Device
 from engine.quantize.recipe import RECIPES
 from engine.quantize.write import Plan, plan
@@ -59,17 +60,25 @@ class Shape(msgspec.Struct, frozen=True):
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, Value]) -> Shape:
-        """Read the sizes from GGUF metadata; what differs by layer counts at its largest."""
+        """Read the sizes from GGUF metadata; what differs by layer counts at its largest.
+
+        Raises CorruptFile for a size that is no size: the file may come from anybody.
+        """
         found = metadata.get("general.architecture")
         architecture = found.value if found else ""
 
         def number(key: str, default: int = 0) -> int:
             value = metadata.get(f"{architecture}.{key}")
-            if value is None or isinstance(value.value, str):
+            if value is None:
                 return default
-            if isinstance(value.value, int | float):
-                return int(value.value)
-            return int(max(value.value, default=default))
+            sizes = value.value if isinstance(value.value, Array) else (value.value,)
+            if not all(type(size) is int and 0 <= size < 2**31 for size in sizes):
+                raise CorruptFile(
+                    f"This file gives an impossible {key.replace('_', ' ').replace('.', ' ')}.",
+                    hint="Get the file again from where it came from.",
+                    details=f"{architecture}.{key} is {ascii(value.value)[:80]}",
+                )
+            return max(sizes, default=default)
 
         n_embd, n_heads = number("embedding_length"), number("attention.head_count")
         head_dim = n_embd // n_heads if n_heads else 0
@@ -82,7 +91,11 @@ class Shape(msgspec.Struct, frozen=True):
             n_kv_heads=number("attention.head_count_kv", n_heads),
             head_dim_k=number("attention.key_length", head_dim),
             head_dim_v=number("attention.value_length", head_dim),
-            n_vocab=len(tokens.value) if tokens else number("vocab_size"),
+            n_vocab=(
+                len(tokens.value)
+                if tokens and isinstance(tokens.value, Array)
+                else number("vocab_size")
+            ),
             n_ctx_train=number("context_length"),
         )
 

@@ -100,6 +100,8 @@ class Transcript(Scroll):
         self.stick()
 
     def feed(self, text: str) -> None:
+        if self._answer is None:  # the last words of an answer that is no longer shown
+            return
         self._buffer += text
         if not self._painting.isActive():
             self._painting.start()
@@ -165,6 +167,8 @@ class Transcript(Scroll):
             view.hide()
             view.deleteLater()
         del self._views[position:]
+        if self._answer not in self._views:  # what it had yet to show goes with it
+            self._answer, self._buffer = None, ""
 
     def _note_last(self) -> None:
         for view in self._views[-3:]:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from engine import fit
+from engine.errors import CorruptFile
 from engine.fit import Shape, choose_n_ctx, predict, recommend, repacked_bytes, usable_bytes
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType
@@ -184,3 +185,10 @@ def test_the_job_looks_at_this_computer(tmp_path: Path) -> None:
     assert found.recipe == "Q8_0"
     known = plan(GgufFile.open(source), RECIPES["Q8_0"]).size_bytes
     assert found.choices[0].size_bytes == known
+
+
+@pytest.mark.parametrize("size", [Value(ValueType.FLOAT32, float("inf")), Value.string("many")])
+def test_an_impossible_size_is_refused(size: Value) -> None:
+    metadata = {"general.architecture": Value.string("llama"), "llama.block_count": size}
+    with pytest.raises(CorruptFile, match="block count"):
+        Shape.from_metadata(metadata)
