@@ -24,6 +24,7 @@ from engine.errors import (
     DeviceLost,
     EngineError,
     OutOfMemory,
+    StorageError,
     UnsupportedArchitecture,
     WorkerCrashed,
 )
@@ -139,16 +140,21 @@ class Worker:
 
     def run(self, job: Any, listener: Listener) -> Call:
         """Give `job` to the worker; `listener` hears its events on a reader thread."""
+        refusal: EngineError | None = None
+        try:
+            encoded = msgspec.Raw(protocol.encode(job))
+        except UnicodeEncodeError as error:  # a file name of Unix may be any bytes
+            encoded, refusal = msgspec.Raw(), _not_text(error)
         with self._lock:
             call = Call(self, self._next_id, job, listener)
             self._next_id += 1
-            death = self._death
-            if death is None:
+            refusal = refusal or self._death
+            if refusal is None:
                 self._calls[call._id] = call
-        if death is not None:
-            call._fail(death)
+        if refusal is not None:
+            call._fail(refusal)
         else:
-            self._send(Run(call._id, msgspec.Raw(protocol.encode(job))))
+            self._send(Run(call._id, encoded))
         return call
 
     def finish(self, job: Any, on_step: Callable[[Step], None] | None = None) -> Any:
@@ -259,6 +265,14 @@ class Worker:
                 call._fail(reason)
         if self._on_exit:
             self._on_exit(None if self._stopping else reason)
+
+
+def _not_text(error: UnicodeEncodeError) -> StorageError:
+    return StorageError(
+        "The name of this file or folder is not valid text.",
+        hint="Rename it, then try again.",
+        details=ascii(error.object)[:200],
+    )
 
 
 def worker_command() -> list[str]:

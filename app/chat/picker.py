@@ -116,7 +116,7 @@ class ModelPicker(QFrame):
         menu.addAction("Open a file…", self._on_open_clicked)
         menu.addAction("Manage models", self.models_requested.emit)
         if self._session.info is not None:
-            menu.addAction("Unload the model", self._session.unload)
+            menu.addAction("Unload the model", self._session.dismiss)
 
     def _on_open_clicked(self) -> None:
         dialog = QFileDialog(self, "Open a model", self._context.settings.value.models_folder)

@@ -172,6 +172,11 @@ class Session(QObject):
         if not self._leaving:
             self._spawn()
 
+    def dismiss(self) -> None:
+        """Let the model go for good: what waits for it is not asked of another one."""
+        self._queue.clear()
+        self.unload()
+
     def unload(self) -> None:
         """Let the model go: its process ends, which is the only sure way to free its memory."""
         self._end_answer(Status.STOPPED)
@@ -204,13 +209,11 @@ class Session(QObject):
             self._call.cancel()
             self._enter(State.STOPPING)
         elif self.state == State.LOADING:
-            self._queue.clear()
-            self.unload()
+            self.dismiss()
 
     def shutdown(self) -> None:
         """End the process and wait for it; an answer in the making is kept, marked stopped."""
-        self._queue.clear()
-        self.unload()
+        self.dismiss()
         for worker in self._leaving:
             worker.stop(wait=True)
         self._leaving.clear()

@@ -11,7 +11,14 @@ import pytest
 
 from engine import client
 from engine.client import Cancelled, Failed, Stepped, Succeeded, Worker, explain_death
-from engine.errors import DeviceLost, NotFound, OutOfMemory, UnsupportedArchitecture, WorkerCrashed
+from engine.errors import (
+    DeviceLost,
+    NotFound,
+    OutOfMemory,
+    StorageError,
+    UnsupportedArchitecture,
+    WorkerCrashed,
+)
 from engine.inference import Load, LoadSettings
 from engine.jobs import Piece
 
@@ -102,3 +109,12 @@ def test_a_death_is_explained_from_its_log(status: int, line: str, error: type[E
     explained = explain_death(status, ["earlier", line, "(core dumped)"])
     assert type(explained) is error
     assert line in explained.details
+
+
+def test_a_name_that_is_no_text_is_refused_and_the_worker_lives_on() -> None:
+    worker = Worker.start()
+    with pytest.raises(StorageError, match="not valid text"):
+        worker.finish(load("/tmp/caf\udce9.gguf"))
+    with pytest.raises(NotFound):
+        worker.finish(load("/no/such/model.gguf"))
+    worker.stop()
