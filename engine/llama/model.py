@@ -62,10 +62,12 @@ def load_model(path: str | Path, n_gpu_layers: int = -1) -> Generator[Progress, 
     thread.start()
     model = None
     try:
-        while thread.is_alive():
+        is_loading = True
+        while is_loading:
             done = int(loading.fraction * file.size_bytes)
             yield Progress("Loading the model", done, file.size_bytes, "bytes")
             thread.join(POLL_S)
+            is_loading = thread.is_alive()
         if not loading.handle:
             raise _load_error(file, loading.log_lines())
         _require_answers(file, loading.handle)
