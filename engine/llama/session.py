@@ -20,7 +20,7 @@ from engine.llama.ggml import devices
 from engine.llama.model import Model, StreamDecoder, load_model, open_model_file
 from engine.llama.sampler import Sampler
 
-PIECE_S = 0.03
+PIECE_S = 0.05
 """How long text gathers before it is sent: a screen shows no more, and each piece wakes readers
 on cores that compute."""
 
