@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator
 from engine.inference import Bench, BenchResult
 from engine.inspect import describe
 from engine.jobs import Progress, Step
-from engine.llama.context import Context, default_n_threads
+from engine.llama.context import Context
 from engine.llama.model import Model, Vocabulary, load_model
+from engine.llama.threads import default_n_threads
 
 _YIELD_S = 0.1
 _SEED = 0

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from engine._native import AbortFlag
 from engine.errors import EngineError, InferenceError
 from engine.llama.library import library
 from engine.llama.model import Model, out_of_memory
+from engine.llama.threads import default_n_threads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,6 +98,12 @@ class Context:
             details="\n".join([f"llama_decode returned {status}", *lines]),
         )
 
+    def use_threads(self, n_threads: int) -> None:
+        """Compute what follows with `n_threads`."""
+        if n_threads != self.n_threads:
+            self.n_threads = n_threads
+            self._c.llama_set_n_threads(self._handle, n_threads, n_threads)
+
     def synchronize(self) -> None:
         """Wait until the last `decode` is computed; a GPU may still be at it."""
         self._c.llama_synchronize(self._handle)
@@ -162,14 +166,3 @@ class Context:
             hint="Get the file again, or choose another one.",
             details="\n".join(lines),
         )
-
-
-def default_n_threads() -> int:
-    """Return the number of physical cores this process may use.
-
-    A second thread on a core only waits for the first: both need the same memory bandwidth.
-    """
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        cores = min(cores, len(os.sched_getaffinity(0)))
-    return cores

@@ -15,10 +15,11 @@ from engine.errors import ContextOverflow, InferenceError, OutOfMemory
 from engine.inference import Answer, FinishReason, Generate, LoadSettings, ModelInfo
 from engine.inspect import describe
 from engine.jobs import Piece, Progress, Step
-from engine.llama.context import Context, default_n_threads
+from engine.llama.context import Context
 from engine.llama.ggml import devices
 from engine.llama.model import Model, StreamDecoder, load_model, open_model_file
 from engine.llama.sampler import Sampler
+from engine.llama.threads import ThreadCount, default_n_threads
 
 PIECE_S = 0.05
 """How long text gathers before it is sent: a screen shows no more, and each piece wakes readers
@@ -42,11 +43,15 @@ class Session:
     For one thread, except `interrupt`. `close` frees the memory.
     """
 
-    def __init__(self, model: Model, context: Context, info: ModelInfo) -> None:
+    def __init__(
+        self, model: Model, context: Context, info: ModelInfo, threads: ThreadCount | None
+    ) -> None:
+        """Computes with the context's own number of threads unless `threads` leads it."""
         self.info = info
         self._model = model
         self._context = context
         self._template: ChatTemplate | None = None
+        self._threads = threads
 
     @staticmethod
     def load(path: str | Path, settings: LoadSettings) -> Generator[Step, None, Session]:
@@ -83,7 +88,7 @@ class Session:
             device=gpus[0] if uses_gpu else "CPU",
             load_seconds=time.monotonic() - started,
         )
-        return Session(model, context, info)
+        return Session(model, context, info, None if settings.n_threads else ThreadCount(n_threads))
 
     def interrupt(self) -> None:
         """Stop the answer that is being written, from any thread: its generator yields at once."""
@@ -166,6 +171,9 @@ class Session:
                     finish_reason = "cancelled"
                     break
                 n_decoded += 1
+                if self._threads:
+                    self._threads.note(time.perf_counter() - now)
+                    context.use_threads(self._threads.n)
         finally:
             sampler.close()
         seconds = time.perf_counter() - first_at

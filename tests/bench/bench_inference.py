@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("-t", "--threads", type=int, default=0)
     args = parser.parse_args(argv)
-    from engine.llama.context import default_n_threads
+    from engine.llama.threads import default_n_threads
 
     model = (args.model or random_model(ROOT / "build" / "bench")).resolve()
     n_threads = args.threads or default_n_threads()

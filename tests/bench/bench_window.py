@@ -87,7 +87,7 @@ def main() -> None:
     if args.once:
         print(once(model, args.threads))
         return
-    from engine.llama.context import default_n_threads
+    from engine.llama.threads import default_n_threads
 
     n_threads = args.threads or default_n_threads()
     windows, peers = [], []
