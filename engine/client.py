@@ -68,8 +68,11 @@ class Call:
         self._id = call_id
         self._result_type = type(job).Result
         self._listener = listener
+        self._is_cancelled = False
 
     def cancel(self) -> None:
+        """Ask the job to end. A worker that does not within 5 s ends itself, as Cancelled too."""
+        self._is_cancelled = True
         self._worker._send(Cancel(self._id))
 
     def _hear(self, event: StepEvent | ResultEvent | ErrorEvent | CancelledEvent) -> None:
@@ -259,7 +262,7 @@ class Worker:
             self._calls.clear()
         self._close_stdin()
         for call in open_calls:
-            if self._stopping:
+            if self._stopping or call._is_cancelled:
                 call._listener(Cancelled())
             else:
                 call._fail(reason)

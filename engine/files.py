@@ -1,6 +1,7 @@
 """Files that are whole or not there: atomic output, and the disk's refusals as sentences.
 
-Output goes to `name.partial` beside its target, is synced, and takes the name only at the end.
+Output goes to `name.partial` beside its target, locked while it is written. It is synced and takes
+the name only at the end. One that a killed job has left is written over.
 Knows nothing of what is in a file.
 """
 
@@ -10,10 +11,16 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 from engine.errors import AlreadyExists, DiskFull, NotFound, NotWritable, StorageError
 
@@ -60,9 +67,7 @@ def new_file(
     target = Path(path)
     check_output(target, size_bytes=size_bytes, overwrite=overwrite)
     partial = target.with_name(target.name + ".partial")
-    with _as_write_error(target):
-        # Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
-        file = FileIO(partial, "w")
+    file = _open_locked(partial, target)
     try:
         with file:
             output = OutputFile(file, target)
@@ -70,12 +75,74 @@ def new_file(
             with _as_write_error(target):
                 output.sync()
         with _as_write_error(target):
-            partial.replace(target)
+            _publish(partial, target, overwrite=overwrite)
             _sync_folder(target.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def _open_locked(partial: Path, target: Path) -> FileIO:
+    """Open `partial` empty, for this process alone; raises AlreadyExists while another writes it.
+
+    Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
+    """
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    with _as_write_error(target):
+        file = FileIO(os.open(partial, flags, 0o666), "r+")
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+            file.close()
+            raise AlreadyExists(
+                f"{target.name} is being written by another job.",
+                hint="Wait until it has ended, or choose another name.",
+                details=str(partial),
+            ) from error
+        # A file system without locks, such as some network drives: go on without.
+    file.truncate(0)
+    return file
+
+
+def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the whole file its name; what has taken the name meanwhile stays.
+
+    Raises AlreadyExists, and the file is then whole beside it under a name that was free.
+    """
+    if overwrite:
+        partial.replace(target)
+        return
+    name = target
+    number = 1
+    while not _take_name(partial, name):
+        number += 1
+        name = target.with_name(f"{target.stem} ({number}){target.suffix}")
+    if name != target:
+        raise AlreadyExists(
+            f"Another {target.name} has appeared while this one was made.",
+            hint=f"This one is whole, and called {name.name}.",
+            details=str(name),
+        )
+
+
+def _take_name(partial: Path, name: Path) -> bool:
+    """Rename `partial`, unless there is a file of that name: then return False."""
+    try:
+        os.link(partial, name)  # unlike a rename, it never replaces
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links, such as exFAT
+        if name.exists():
+            return False
+        partial.replace(name)
+        return True
+    partial.unlink()
+    return True
 
 
 def check_output(target: Path, *, size_bytes: int, overwrite: bool) -> None:

@@ -67,8 +67,20 @@ class Worker:
 
     def _cancel(self, job_id: int) -> None:
         self._cancelled.add(job_id)
-        if job_id == self._running and self._session is not None:
+        if job_id != self._running:
+            return
+        if self._session is not None:
             self._session.interrupt()
+        # A job that hangs in the system, on a dead network drive say, hears nothing.
+        last_resort = threading.Timer(GRACE_S, self._end_unless_over, (job_id,))
+        last_resort.daemon = True
+        last_resort.start()
+
+    def _end_unless_over(self, job_id: int) -> None:
+        if job_id == self._running:
+            log.error("job %d did not hear its cancel", job_id)
+            logging.shutdown()
+            os._exit(1)
 
     def _run_jobs(self) -> None:
         while (request := self._requests.get()) is not None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from engine.errors import (
 )
 from engine.inference import Load, LoadSettings
 from engine.jobs import Piece
+from engine.quantize.quality import Quality
 
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
 
@@ -94,6 +98,25 @@ def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> 
     assert isinstance(outcome, Succeeded) and outcome.result.path == str(tiny_gguf)
     assert isinstance(last(second), Cancelled)
     worker.stop()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file whose opening hangs")
+def test_a_job_that_hangs_is_cancelled_with_its_worker(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hangs.txt")
+    worker = Worker.start()
+    events: queue.Queue[Any] = queue.Queue()
+    job = Quality("/no/model.gguf", "/no/reference.gguf", str(tmp_path / "hangs.txt"))
+    call = worker.run(job, events.put)
+    for _ in range(3000):
+        with contextlib.suppress(OSError):  # nobody reads it yet
+            silent = os.open(tmp_path / "hangs.txt", os.O_WRONLY | os.O_NONBLOCK)
+            break
+        time.sleep(0.01)
+    call.cancel()
+    assert isinstance(last(events), Cancelled)
+    os.close(silent)
+    worker.stop()
+    assert not worker.is_alive
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,41 @@ def test_an_existing_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
         pass
 
 
+def test_what_a_killed_job_left_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf.partial").write_bytes(bytes(1 << 16))
+    write(tmp_path / "a.gguf", {}, [TENSOR])
+    assert [p.name for p in tmp_path.iterdir()] == ["a.gguf"]
+    assert (tmp_path / "a.gguf").stat().st_size < 1 << 16
+
+
+def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
+    with files.new_file(tmp_path / "a.bin", size_bytes=3) as first:
+        first.write(b"one")
+        with (
+            pytest.raises(AlreadyExists, match="being written by another job"),
+            files.new_file(tmp_path / "a.bin", size_bytes=3),
+        ):
+            pass
+    assert (tmp_path / "a.bin").read_bytes() == b"one"
+
+
+def test_a_file_that_takes_the_name_meanwhile_stays_and_ours_is_kept(tmp_path: Path) -> None:
+    target = tmp_path / "a.gguf"
+
+    def make() -> None:
+        with files.new_file(target, size_bytes=4) as output:
+            output.write(b"ours")
+            target.write_bytes(b"theirs")
+
+    with pytest.raises(AlreadyExists, match=r"Another a\.gguf") as caught:
+        make()
+    assert "a (2).gguf" in caught.value.hint
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
+        "a.gguf": b"theirs",
+        "a (2).gguf": b"ours",
+    }
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(NotFound, match="does not exist"),
