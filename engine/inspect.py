@@ -1,7 +1,7 @@
 """What a model is, from its headers alone: quick, without numpy, for lists and questions.
 
-Works for a GGUF and for a checkpoint folder; one part of a split GGUF is described by what it holds
-itself. Knows nothing of whether the model runs.
+Works for a GGUF, whole or in parts, and for a checkpoint folder. Knows nothing of whether the model
+runs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from engine.convert.general import general_metadata
 from engine.convert.special import read_chat_templates
 from engine.convert.view import read_layout
 from engine.ggml_types import FileType, GgmlType
-from engine.gguf import GgufFile
 from engine.gguf_values import TensorInfo, Value
+from engine.splits import open_gguf
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ def describe(path: str | PathLike[str]) -> ModelSummary:
 
 
 def _describe_gguf(path: Path) -> ModelSummary:
-    model = GgufFile.open(path)
+    model = open_gguf(path)
     return _summary(path, "gguf", model.metadata, model.tensors, model.size_bytes)
 
 

@@ -7,8 +7,8 @@ business. Nothing is copied, moved or deleted here, and a broken file is an entr
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -18,13 +18,15 @@ import msgspec
 
 from engine.errors import EngineError
 from engine.inspect import ModelSummary, describe
+from engine.splits import SPLIT_NAME, model_files
+
+log = logging.getLogger(__name__)
 
 MAX_DEPTH = 6
 MAX_FOLDERS = 5000
 IN_USE_SECONDS = 60.0  # a partial file written to within the last minute is still being made
 PARTIAL = ".partial"
 CHECKPOINT_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
-SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -66,17 +68,17 @@ class Library:
         self._lock = threading.Lock()
 
     def scan(self) -> tuple[Entry, ...]:
-        """List every model by name, each once however many links lead to it."""
+        """List every model by name, each once however many links lead to it; broken ones last."""
         entries: dict[str, Entry] = {}
         for path in self._candidates():
             real = os.path.realpath(path)
             if real not in entries:
                 entries[real] = self.look_at(path)
-        return tuple(sorted(entries.values(), key=lambda entry: (entry.name.lower(), entry.path)))
+        return tuple(sorted(entries.values(), key=_order))
 
     def look_at(self, path: Path) -> Entry:
         """Describe one GGUF or checkpoint folder, wherever it lies."""
-        files = model_files(path)
+        files = tuple(map(str, model_files(path)))
         fingerprint = _fingerprint(files)
         with self._lock:
             known = self._known.get(files)
@@ -128,16 +130,6 @@ def find_models(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def model_files(path: Path) -> tuple[str, ...]:
-    """List what makes up the model at `path`: every part of a split GGUF that should be there."""
-    split = SPLIT_NAME.match(path.name)
-    if split is None:
-        return (str(path),)
-    count = int(split["count"])
-    names = (f"{split['stem']}-{part:05d}-of-{count:05d}.gguf" for part in range(1, count + 1))
-    return tuple(str(path.with_name(name)) for name in names)
-
-
 _Fingerprint = tuple[tuple[str, int, int], ...]
 
 
@@ -164,6 +156,13 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
         return broken(error.message, error.hint)
     except OSError as error:
         return broken(f"It cannot be read: {error.strerror or error}.", "Check its permissions.")
+    except Exception:  # a bug of ours that one file brings out does not hide the others
+        log.exception("cannot describe a model")
+        return broken("Snug does not understand this file.", "Get it again, or remove it.")
+
+
+def _order(entry: Entry) -> tuple[bool, str, str]:
+    return entry.summary is None, entry.name.lower(), entry.path
 
 
 def _is_checkpoint(folder: Path) -> bool:

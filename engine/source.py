@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
 from engine.errors import FormatError
-from engine.gguf import GgufFile
 from engine.gguf_values import TensorInfo, Value
+from engine.splits import open_gguf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +44,7 @@ class ModelSource(Protocol):
 
 
 def open_source(path: str | PathLike[str]) -> ModelSource:
-    """Open a .gguf file, or a checkpoint folder as the GGUF it would be converted to.
+    """Open a .gguf file (all its parts), or a checkpoint folder as the GGUF it would become.
 
     Nothing is written. A checkpoint's tensors keep their stored float type (norms become F32).
     Raises NotFound and FormatErrors of the format in question.
@@ -62,11 +62,4 @@ def open_source(path: str | PathLike[str]) -> ModelSource:
             f"{path.name} is a part of a checkpoint.",
             hint="Choose the folder that holds it, with config.json and the tokenizer.",
         )
-    model = GgufFile.open(path)
-    n_files = model.get("split.count", 1)
-    if isinstance(n_files, int) and n_files > 1:
-        raise FormatError(
-            f"{path.name} is one of {n_files} files of a split model.",
-            hint="Use the checkpoint, or join the files with llama.cpp's llama-gguf-split first.",
-        )
-    return model
+    return open_gguf(path)

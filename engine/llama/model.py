@@ -22,6 +22,7 @@ from engine.errors import (
 from engine.gguf import GgufFile
 from engine.jobs import Progress
 from engine.llama.library import library
+from engine.splits import open_gguf
 
 POLL_S = 0.05
 MAX_TEXT_BYTES = 64 << 20
@@ -87,7 +88,7 @@ def open_model_file(path: str | Path) -> GgufFile:
             f"{Path(path).name} is a checkpoint: it has to be shrunk or converted before a chat.",
             hint="Shrink it, then chat with the result.",
         )
-    file = GgufFile.open(path)
+    file = open_gguf(path)
     if not file.get("general.architecture"):
         raise CorruptFile(
             f"{file.path.name} does not say what kind of model it holds.",
@@ -157,10 +158,12 @@ class Vocabulary:
         self.adds_bos: bool = self._c.llama_vocab_get_add_bos(handle)
         self._letters, self._unknown = self._spelling()
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of `text`, special ones recognised, with one BOS if the model wants it.
+    def tokenize(self, text: str, *, special: bool = True) -> list[int]:
+        """Return the tokens of `text`, with one BOS if the model wants it.
 
-        Raises InferenceError for a text that is too long for any model.
+        `special` recognises special tokens where they are spelled out, as templates do; without it
+        they are text like any other. Raises InferenceError for a text that is too long for any
+        model.
         """
         if self._letters:
             text = "".join(c if c in self._letters else self._unknown for c in text)
@@ -170,7 +173,9 @@ class Vocabulary:
                 f"The text is too long: {len(data):,} bytes.", hint="Send a shorter one."
             )
         tokens = (ctypes.c_int32 * (len(data) + 2))()
-        n = self._c.llama_tokenize(self._handle, data, len(data), tokens, len(tokens), True, True)
+        n = self._c.llama_tokenize(
+            self._handle, data, len(data), tokens, len(tokens), True, special
+        )
         if n < 0:
             raise InferenceError("The text could not be split into tokens.")
         # A template or a user may have written the BOS that the tokenizer adds.

@@ -220,7 +220,7 @@ def _require_sense(n_ctx: int) -> None:
 
 
 def _require_same_vocabulary(model: str, reference: str) -> None:
-    from engine.gguf import GgufFile
+    from engine.splits import open_gguf
 
     for path in (Path(model), Path(reference)):
         if path.is_dir():
@@ -228,7 +228,7 @@ def _require_same_vocabulary(model: str, reference: str) -> None:
                 f"{path.name} is a checkpoint folder, and only GGUF files can be compared.",
                 hint="Convert it to a BF16 or F16 file first, and compare with that.",
             )
-    a, b = GgufFile.open(model), GgufFile.open(reference)
+    a, b = open_gguf(model), open_gguf(reference)
     keys = ("tokenizer.ggml.model", "tokenizer.ggml.tokens")
     if any(a.get(key) != b.get(key) for key in keys):
         raise FormatError(
