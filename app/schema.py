@@ -5,6 +5,14 @@
 
 from __future__ import annotations
 
+INDEX_AGAIN = """
+    INSERT INTO titles_fts(titles_fts) VALUES ('rebuild');
+    INSERT INTO messages_fts(messages_fts) VALUES ('delete-all');
+    INSERT INTO messages_fts(rowid, content)
+        SELECT id, content FROM messages WHERE status <> 'streaming';
+"""
+"""Builds the search indexes from what they index."""
+
 MIGRATIONS = (
     """
     CREATE TABLE conversations (
@@ -63,5 +71,19 @@ MIGRATIONS = (
         INSERT INTO messages_fts(messages_fts, rowid, content)
         VALUES ('delete', old.id, old.content);
     END;
+    """,
+    # An ended answer may be written once more: what the index held of it goes first.
+    """
+    DROP TRIGGER message_ended;
+    CREATE TRIGGER message_changed AFTER UPDATE OF content, status ON messages BEGIN
+        INSERT INTO messages_fts(messages_fts, rowid, content)
+        SELECT 'delete', old.id, old.content WHERE old.status <> 'streaming';
+        INSERT INTO messages_fts(rowid, content)
+        SELECT new.id, new.content WHERE new.status <> 'streaming';
+    END;
+    INSERT INTO titles_fts(titles_fts) VALUES ('rebuild');
+    INSERT INTO messages_fts(messages_fts) VALUES ('delete-all');
+    INSERT INTO messages_fts(rowid, content)
+        SELECT id, content FROM messages WHERE status <> 'streaming';
     """,
 )

@@ -7,27 +7,27 @@ used from one thread.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from app.schema import MIGRATIONS
-from engine.errors import (
-    CorruptFile,
-    DiskFull,
-    EngineError,
-    ErrorReport,
-    FormatError,
-    NotWritable,
-    StorageError,
-)
+from app.schema import INDEX_AGAIN, MIGRATIONS
+from app.store_errors import translated
+from engine.errors import ErrorReport, FormatError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TITLE_CHARS = 60
+BUSY_S = 0.2
+"""How long another program may hold the file: the window stands still meanwhile."""
 
 
 class Role(StrEnum):
@@ -89,11 +89,11 @@ class Store:
         Raises FormatError for a newer file, CorruptFile, DiskFull, NotWritable.
         """
         self.path = path
-        with _translated(path):
+        with translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
         try:
-            with _translated(path):
+            with translated(path):
                 self._db.row_factory = sqlite3.Row
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
@@ -127,16 +127,13 @@ class Store:
                 SELECT rowid FROM titles_fts WHERE titles_fts MATCH :words
                 UNION SELECT conversation_id FROM messages WHERE id IN (
                     SELECT rowid FROM messages_fts WHERE messages_fts MATCH :words))"""
-        with _translated(self.path):
-            rows = self._db.execute(
-                f"""SELECT id, title, created_at, updated_at, active_leaf_id FROM conversations
-                WHERE deleted_at IS NULL {where} ORDER BY updated_at DESC, id DESC""",
-                values,
-            ).fetchall()
+        sql = f"""SELECT id, title, created_at, updated_at, active_leaf_id FROM conversations
+            WHERE deleted_at IS NULL {where} ORDER BY updated_at DESC, id DESC"""
+        rows = self._run(lambda: self._db.execute(sql, values).fetchall())
         return tuple(Conversation(**dict(row)) for row in rows)
 
     def conversation(self, conversation_id: int) -> Conversation:
-        with _translated(self.path):
+        with translated(self.path):
             row = self._db.execute(
                 """SELECT id, title, created_at, updated_at, active_leaf_id
                 FROM conversations WHERE id = ?""",
@@ -147,14 +144,16 @@ class Store:
     def start_conversation(self, prompt: str) -> Message:
         """Make a conversation from its first user message; its title comes from it."""
         now = time.time()
-        with self._transaction():
+
+        def insert() -> int:
             row = self._db.execute(
                 "INSERT INTO conversations(title, created_at, updated_at) VALUES (?, ?, ?)",
                 (title_of(prompt), now, now),
             )
             assert row.lastrowid is not None
-            message_id = self._insert(row.lastrowid, None, Role.USER, prompt, Status.COMPLETE, "")
-        return self.message(message_id)
+            return self._insert(row.lastrowid, None, Role.USER, prompt, Status.COMPLETE, "")
+
+        return self.message(self._commit(insert))
 
     def rename(self, conversation_id: int, title: str) -> None:
         self._write("UPDATE conversations SET title = ? WHERE id = ?", title, conversation_id)
@@ -175,7 +174,7 @@ class Store:
     # unsent text; conversation None is the new chat
 
     def draft(self, conversation_id: int | None) -> str:
-        with _translated(self.path):
+        with translated(self.path):
             row = self._db.execute(
                 "SELECT text FROM drafts WHERE conversation_id = ?", (conversation_id or 0,)
             ).fetchone()
@@ -190,24 +189,26 @@ class Store:
     # messages
 
     def message(self, message_id: int) -> Message:
-        with _translated(self.path):
+        with translated(self.path):
             row = self._db.execute("SELECT * FROM messages WHERE id = ?", (message_id,)).fetchone()
         return _message(row)
 
     def add_prompt(self, conversation_id: int, parent_id: int | None, content: str) -> Message:
         """Add a user message and show it: below the leaf to go on, beside a prompt to edit it."""
-        with self._transaction():
-            message_id = self._insert(
+        message_id = self._commit(
+            lambda: self._insert(
                 conversation_id, parent_id, Role.USER, content, Status.COMPLETE, ""
             )
+        )
         return self.message(message_id)
 
     def begin_answer(self, prompt: Message, model: str) -> Message:
         """Add an empty STREAMING answer to `prompt`, beside the ones it has."""
-        with self._transaction():
-            message_id = self._insert(
+        message_id = self._commit(
+            lambda: self._insert(
                 prompt.conversation_id, prompt.id, Role.ASSISTANT, "", Status.STREAMING, model
             )
+        )
         return self.message(message_id)
 
     def flush_answer(self, message_id: int, content: str) -> None:
@@ -234,7 +235,7 @@ class Store:
 
     def path_to(self, leaf_id: int | None) -> tuple[Message, ...]:
         """The messages from the first one down to `leaf_id`."""
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._db.execute(
                 """WITH RECURSIVE path(id, parent_id, depth) AS (
                     SELECT id, parent_id, 0 FROM messages WHERE id = ?
@@ -251,7 +252,7 @@ class Store:
 
     def versions(self, message: Message) -> tuple[int, ...]:
         """The ids of `message` and its siblings, oldest first."""
-        with _translated(self.path):
+        with translated(self.path):
             rows = self._db.execute(
                 """SELECT id FROM messages
                 WHERE conversation_id = ? AND parent_id IS ? AND role = ? ORDER BY id""",
@@ -261,19 +262,15 @@ class Store:
 
     def show_version(self, message_id: int) -> None:
         """Make the newest leaf below `message_id` the active one."""
-        with self._transaction():
-            leaf = self._db.execute(
-                """WITH RECURSIVE below(id) AS (
-                    VALUES (?) UNION ALL
+        self._write(
+            """UPDATE conversations SET active_leaf_id = (
+                WITH RECURSIVE below(id) AS (
+                    VALUES (:id) UNION ALL
                     SELECT messages.id FROM messages JOIN below ON messages.parent_id = below.id)
-                SELECT MAX(id) AS id FROM below""",
-                (message_id,),
-            ).fetchone()
-            self._db.execute(
-                """UPDATE conversations SET active_leaf_id = ? WHERE id =
-                (SELECT conversation_id FROM messages WHERE id = ?)""",
-                (leaf["id"], message_id),
-            )
+                SELECT MAX(id) FROM below)
+            WHERE id = (SELECT conversation_id FROM messages WHERE id = :id)""",
+            id=message_id,
+        )
 
     # inside
 
@@ -300,21 +297,36 @@ class Store:
         assert cursor.lastrowid is not None
         return cursor.lastrowid
 
-    def _write(self, sql: str, *values: object) -> None:
-        with self._transaction():
-            self._db.execute(sql, values)
+    def _write(self, sql: str, *values: object, **named: object) -> None:
+        self._commit(lambda: self._db.execute(sql, named or values))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with _translated(self.path):
+    def _commit(self, work: Callable[[], T]) -> T:
+        """Run `work` as one transaction: all of it is on the disk, or nothing."""
+
+        def transaction() -> T:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                result = work()
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            return result
+
+        return self._run(transaction)
+
+    def _run(self, work: Callable[[], T]) -> T:
+        """Run `work`; a damaged search index is built anew from the messages and it runs again."""
+        with translated(self.path):
+            try:
+                return work()
+            except sqlite3.DatabaseError as error:
+                if error.sqlite_errorname != "SQLITE_CORRUPT_VTAB":
+                    raise
+                log.warning("search index built again: %s", error)
+                self._db.executescript(f"BEGIN; {INDEX_AGAIN} COMMIT;")
+                return work()
 
     def _migrate(self, migrations: tuple[str, ...]) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -363,51 +375,3 @@ def _message(row: sqlite3.Row) -> Message:
 
 def _json(value: AnswerStats | ErrorReport | None) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn what the disk can do to us into sentences; any other SQLite error is our bug."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        translated = _sentence(error, path)
-        if translated is None:
-            raise
-        raise translated from error
-    except OSError as error:
-        raise NotWritable(
-            "The folder for your conversations cannot be made.",
-            hint="Allow Snug to write there.",
-            details=f"{path}: {error}",
-        ) from error
-
-
-def _sentence(error: sqlite3.Error, path: Path) -> EngineError | None:
-    name = getattr(error, "sqlite_errorname", None) or ""
-    details = f"{path}: {error} ({name})"
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return CorruptFile(
-            "The file with your conversations is damaged.",
-            hint="Move it away to start anew; a backup may lie beside it.",
-            details=details,
-        )
-    if name == "SQLITE_FULL":
-        return DiskFull(
-            "The disk is full, so your conversations cannot be saved.",
-            hint="Free some space, then try again.",
-            details=details,
-        )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return NotWritable(
-            "The file with your conversations cannot be written.",
-            hint="Allow Snug to write to it.",
-            details=details,
-        )
-    if name.startswith(("SQLITE_IOERR", "SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StorageError(
-            "The file with your conversations cannot be reached.",
-            hint="Close other programs that use it, then try again.",
-            details=details,
-        )
-    return None

@@ -14,7 +14,7 @@ import pytest
 
 from app.schema import MIGRATIONS
 from app.store import AnswerStats, Message, Role, Status, Store, title_of
-from engine.errors import CorruptFile, ErrorReport, FormatError, NotWritable
+from engine.errors import CorruptFile, ErrorReport, FormatError, NotWritable, StorageError
 
 STATS = AnswerStats(
     prompt_tokens=12,
@@ -144,6 +144,52 @@ def test_delete_can_be_undone_until_it_is_purged(store: Store) -> None:
     again.close()
 
 
+def test_an_answer_that_ends_twice_leaves_the_search_whole(store: Store) -> None:
+    prompt = store.start_conversation("birds")
+    message = store.begin_answer(prompt, "tiny")
+    store.end_answer(message.id, "half about herons", Status.STOPPED)
+    store.end_answer(message.id, "all about storks", Status.COMPLETE)
+    assert store.conversations("herons") == ()
+    assert len(store.conversations("storks")) == 1
+    store.delete(prompt.conversation_id)
+    store.purge_deleted()
+    assert store.conversations("storks") == ()
+
+
+def test_a_damaged_search_index_is_built_again(store: Store) -> None:
+    prompt = store.start_conversation("birds")
+    answer(store, prompt, "all about storks")
+    with sqlite3.connect(store.path) as other:
+        other.execute("DELETE FROM messages_fts_data WHERE id > 10")
+    other.close()
+    assert len(store.conversations("storks")) == 1
+    answer(store, prompt, "and about herons")
+    assert len(store.conversations("herons")) == 1
+
+
+def test_an_index_that_disagrees_is_brought_in_order_by_the_next_version(tmp_path: Path) -> None:
+    store = Store(tmp_path / "conversations.sqlite", MIGRATIONS[:1])
+    prompt = store.start_conversation("birds")
+    message = answer(store, prompt, "about herons")
+    store.end_answer(message.id, "about storks", Status.COMPLETE)  # version 1 indexed it once
+    store.close()
+    store = Store(store.path)
+    assert store.conversations("herons") == ()
+    assert len(store.conversations("storks")) == 1
+    store.close()
+
+
+def test_a_file_in_use_is_told_soon(store: Store) -> None:
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="cannot be reached"):
+        store.start_conversation("wait")
+    other.execute("ROLLBACK")
+    other.close()
+    store.start_conversation("go on")
+    assert [c.title for c in store.conversations()] == ["go on"]
+
+
 def test_drafts_are_kept_per_conversation(store: Store) -> None:
     prompt = store.start_conversation("one")
     store.set_draft(None, "a new thought")
@@ -187,7 +233,7 @@ def test_a_migration_keeps_a_copy_of_the_file_before(tmp_path: Path) -> None:
     store = Store(path, (*MIGRATIONS, "ALTER TABLE conversations ADD COLUMN colour TEXT"))
     assert [c.title for c in store.conversations()] == ["old"]
     store.close()
-    backup = Store(tmp_path / "conversations.sqlite.v1.backup")
+    backup = Store(tmp_path / f"conversations.sqlite.v{len(MIGRATIONS)}.backup")
     assert [c.title for c in backup.conversations()] == ["old"]
     backup.close()
 
