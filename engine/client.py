@@ -23,11 +23,13 @@ from engine import protocol
 from engine.errors import (
     DeviceLost,
     EngineError,
+    InferenceError,
     OutOfMemory,
     StorageError,
     UnsupportedArchitecture,
     WorkerCrashed,
 )
+from engine.inference import Generate
 from engine.jobs import Step
 from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
 
@@ -146,8 +148,8 @@ class Worker:
         refusal: EngineError | None = None
         try:
             encoded = msgspec.Raw(protocol.encode(job))
-        except UnicodeEncodeError as error:  # a file name of Unix may be any bytes
-            encoded, refusal = msgspec.Raw(), _not_text(error)
+        except UnicodeEncodeError as error:
+            encoded, refusal = msgspec.Raw(), _not_text(job, error)
         with self._lock:
             call = Call(self, self._next_id, job, listener)
             self._next_id += 1
@@ -270,11 +272,22 @@ class Worker:
             self._on_exit(None if self._stopping else reason)
 
 
-def _not_text(error: UnicodeEncodeError) -> StorageError:
+def _not_text(job: Any, error: UnicodeEncodeError) -> EngineError:
+    """The refusal of a job with a lone surrogate: a `Generate` carries text, the others name files.
+
+    On Unix the name of a file, and what comes through a pipe, may be any bytes.
+    """
+    details = ascii(error.object)[:200]
+    if isinstance(job, Generate):
+        return InferenceError(
+            "This text holds a character that is not valid Unicode.",
+            hint="Remove it, or save the text as UTF-8, then try again.",
+            details=details,
+        )
     return StorageError(
         "The name of this file or folder is not valid text.",
         hint="Rename it, then try again.",
-        details=ascii(error.object)[:200],
+        details=details,
     )
 
 
@@ -320,6 +333,12 @@ DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (
 def explain_death(exit_status: int, log_tail: list[str]) -> EngineError:
     """Turn the end of a worker into an error; `exit_status` is negative for a signal."""
     details = f"exit status {exit_status}\n" + "\n".join(log_tail)
+    if exit_status == protocol.STUCK_STATUS:
+        return WorkerCrashed(
+            "The engine did not stop when it was asked to, and was ended.",
+            hint="Load the model again.",
+            details=details,
+        )
     for line in reversed(log_tail[-30:]):
         for words, kind, message, hint in DEATHS:
             if any(word in line.lower() for word in words):

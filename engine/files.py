@@ -1,14 +1,15 @@
 """Files that are whole or not there: atomic output, and the disk's refusals as sentences.
 
-Output goes to `name.partial` beside its target, locked while it is written. It is synced and takes
-the name only at the end. One that a killed job has left is written over.
-Knows nothing of what is in a file.
+Output goes to `name.partial` beside its target, is synced, and takes the name only at the end. The
+partial file is locked while it is written; one without a lock was left by a killed job and is
+replaced. Knows nothing of what is in a file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import shutil
 import sys
@@ -17,12 +18,11 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 from engine.errors import AlreadyExists, DiskFull, NotFound, NotWritable, StorageError
+
+log = logging.getLogger(__name__)
+
+_ERROR_SHARING_VIOLATION = 32  # Windows: another process has the file open
 
 # Dirty pages are pushed out as we go: one fsync at the very end of 10 GB would look like a hang.
 SYNC_EVERY_BYTES = 64 << 20
@@ -62,51 +62,112 @@ def new_file(
     """Open `path` for writing `size_bytes`; it appears whole when the block ends well.
 
     When the block raises (a cancelled job raises GeneratorExit) nothing is left behind and a file
-    of that name stays as it was. Raises AlreadyExists, NotFound, DiskFull, NotWritable.
+    of that name stays as it was. Raises AlreadyExists (at the end too, when something took the name
+    meanwhile: the file is then whole beside it), NotFound, DiskFull, NotWritable.
     """
     target = Path(path)
     check_output(target, size_bytes=size_bytes, overwrite=overwrite)
     partial = target.with_name(target.name + ".partial")
-    file = _open_locked(partial, target)
-    try:
-        with file:
+    with _as_write_error(target):
+        file = _create_locked(partial, target)
+    with file:
+        try:
             output = OutputFile(file, target)
             yield output
             with _as_write_error(target):
                 output.sync()
-        with _as_write_error(target):
-            _publish(partial, target, overwrite=overwrite)
-            _sync_folder(target.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+                _require_ours(file, partial, target)
+                _release_on_windows(file)
+                _publish(partial, target, overwrite=overwrite)
+                _sync_folder(target.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                if _is_ours(file, partial):
+                    _release_on_windows(file)
+                    partial.unlink()
+            raise
 
 
-def _open_locked(partial: Path, target: Path) -> FileIO:
-    """Open `partial` empty, for this process alone; raises AlreadyExists while another writes it.
+def _create_locked(partial: Path, target: Path) -> FileIO:
+    """Create `partial` for this process alone; raises AlreadyExists while another one writes it.
 
-    Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
+    A file without a lock is unlinked and never written over: it may be a second name of a finished
+    model, whose job was killed between giving it its name and taking this one away.
     """
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with _as_write_error(target):
-        file = FileIO(os.open(partial, flags, 0o666), "r+")
+    busy = AlreadyExists(
+        f"{target.name} is being written by another job.",
+        hint="Wait until it has ended, or choose another name.",
+        details=str(partial),
+    )
+    if not _remove_unlocked(partial):
+        raise busy
     try:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            file.close()
-            raise AlreadyExists(
-                f"{target.name} is being written by another job.",
-                hint="Wait until it has ended, or choose another name.",
-                details=str(partial),
-            ) from error
-        # A file system without locks, such as some network drives: go on without.
-    file.truncate(0)
+        # Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
+        file = FileIO(partial, "x")
+    except FileExistsError as error:
+        raise busy from error
+    if not _lock(file):  # the other one takes it for a left one, and will replace it
+        file.close()
+        raise busy
     return file
+
+
+def _remove_unlocked(partial: Path) -> bool:
+    """Unlink `partial`, if it is there; False if a process is writing it."""
+    if sys.platform == "win32":
+        try:
+            partial.unlink(missing_ok=True)
+        except PermissionError as error:
+            if error.winerror == _ERROR_SHARING_VIOLATION:
+                return False
+            raise
+        return True
+    with contextlib.suppress(FileNotFoundError), FileIO(partial, "r+") as left:
+        if not (_lock(left) and _is_ours(left, partial)):
+            return False
+        partial.unlink()
+    return True
+
+
+def _lock(file: FileIO) -> bool:
+    """Mark an open partial file as being written, until it is closed; False if it is already.
+
+    On Windows an open file is as good as locked: it can be neither deleted nor renamed.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError as error:  # a file system without locks, such as some network drives
+            log.debug("%s not locked: %s", file.name, error)
+    return True
+
+
+def _is_ours(file: FileIO, partial: Path) -> bool:
+    """Whether `partial` still is the name of the open `file`."""
+    if os.name == "nt":  # nobody can take an open file's name away
+        return True
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), partial.stat())
+    return False
+
+
+def _require_ours(file: FileIO, partial: Path, target: Path) -> None:
+    if not _is_ours(file, partial):
+        raise StorageError(
+            f"The unfinished file of {target.name} was removed while it was written.",
+            hint="Start again, and leave the file alone until it is done.",
+            details=str(partial),
+        )
+
+
+def _release_on_windows(file: FileIO) -> None:
+    """Close `file` where an open file cannot be renamed; elsewhere the lock is kept to the end."""
+    if os.name == "nt":
+        file.close()
 
 
 def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
@@ -137,6 +198,7 @@ def _take_name(partial: Path, name: Path) -> bool:
     except FileExistsError:
         return False
     except OSError:  # a file system without hard links, such as exFAT
+        # What takes the name between these two lines is lost there: nothing closes that gap.
         if name.exists():
             return False
         partial.replace(name)

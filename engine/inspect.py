@@ -19,7 +19,7 @@ from engine.convert.special import read_chat_templates
 from engine.convert.view import read_layout
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf_values import TensorInfo, Value
-from engine.splits import open_gguf
+from engine.splits import model_stem, open_gguf
 
 
 class ModelSummary(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ def _summary(
     return ModelSummary(
         path=str(path),
         kind=kind,
-        name=_text(metadata, "general.name") or path.stem,
+        name=_text(metadata, "general.name") or model_stem(path),
         architecture=architecture,
         n_params=n_params,
         size_bytes=size_bytes,

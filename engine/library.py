@@ -64,16 +64,16 @@ class Library:
     def __init__(self, models_folder: str | Path, added: tuple[str, ...] = ()) -> None:
         self.models_folder = Path(models_folder)
         self.added = added
-        self._known: dict[tuple[str, ...], tuple[_Fingerprint, Entry]] = {}
+        self._known: dict[str, tuple[_Fingerprint, Entry]] = {}
         self._lock = threading.Lock()
 
     def scan(self) -> tuple[Entry, ...]:
         """List every model by name, each once however many links lead to it; broken ones last."""
         entries: dict[str, Entry] = {}
         for path in self._candidates():
-            real = os.path.realpath(path)
-            if real not in entries:
-                entries[real] = self.look_at(path)
+            identity = _identity(path)
+            if identity not in entries:
+                entries[identity] = self.look_at(path)
         return tuple(sorted(entries.values(), key=_order))
 
     def look_at(self, path: Path) -> Entry:
@@ -81,13 +81,13 @@ class Library:
         files = tuple(map(str, model_files(path)))
         fingerprint = _fingerprint(files)
         with self._lock:
-            known = self._known.get(files)
+            known = self._known.get(str(path))
         own = self.is_own(path)
         if known and known[0] == fingerprint and known[1].own == own:
             return known[1]
         entry = _examine(path, files, own)
         with self._lock:
-            self._known[files] = (fingerprint, entry)
+            self._known[str(path)] = (fingerprint, entry)
         return entry
 
     def leftovers(self) -> tuple[Leftover, ...]:
@@ -96,9 +96,9 @@ class Library:
         before = time.time() - IN_USE_SECONDS
         for folder in _folders(self.models_folder):
             for path in _items(folder):
-                if path.suffix != PARTIAL or not path.is_file():
+                if path.suffix != PARTIAL or not _is_file(path):
                     continue
-                with contextlib.suppress(FileNotFoundError):  # finished or discarded meanwhile
+                with contextlib.suppress(OSError):  # finished or discarded meanwhile
                     stat = path.stat()
                     if stat.st_mtime < before:
                         found.append(Leftover(str(path), stat.st_size))
@@ -120,14 +120,22 @@ def find_models(root: Path) -> Iterator[Path]:
             yield folder
         seen_splits = set()
         for path in _items(folder):
-            if path.suffix.lower() != ".gguf" or not path.is_file():
+            if path.suffix.lower() != ".gguf" or not _is_file(path):
                 continue
-            split = SPLIT_NAME.match(path.name)
+            split = SPLIT_NAME.fullmatch(path.name)
             if split is None:
                 yield path
             elif (split["stem"], split["count"]) not in seen_splits:
                 seen_splits.add((split["stem"], split["count"]))
                 yield path
+
+
+def _identity(path: Path) -> str:
+    """What the names of one model have in common: links to it, and all its parts."""
+    try:
+        return os.path.realpath(model_files(path)[0])
+    except (OSError, ValueError):  # a name that no disk can hold, from a settings file
+        return str(path)
 
 
 _Fingerprint = tuple[tuple[str, int, int], ...]
@@ -137,8 +145,8 @@ def _fingerprint(files: tuple[str, ...]) -> _Fingerprint:
     """Path, size and time of change of each file; of the files in it for a checkpoint's folder."""
     marks = []
     for file in files:
-        for path in _items(Path(file)) if Path(file).is_dir() else [Path(file)]:
-            with contextlib.suppress(OSError):  # a file that is not there leaves no mark
+        for path in _items(Path(file)) if _is_dir(Path(file)) else [Path(file)]:
+            with contextlib.suppress(OSError, ValueError):  # what is not there leaves no mark
                 stat = path.stat()
                 marks.append((str(path), stat.st_size, stat.st_mtime_ns))
     return tuple(marks)
@@ -148,17 +156,19 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
     def broken(problem: str, hint: str = "") -> Entry:
         return Entry(str(path), None, problem, own, files, hint)
 
-    if not path.exists():
-        return broken("It is not there any more.", "Connect its drive, or remove it from the list.")
     try:
+        if not path.exists():
+            return broken(
+                "It is not there any more.", "Connect its drive, or remove it from the list."
+            )
         return Entry(str(path), describe(path), "", own, files)
     except EngineError as error:
         return broken(error.message, error.hint)
     except OSError as error:
         return broken(f"It cannot be read: {error.strerror or error}.", "Check its permissions.")
-    except Exception:  # a bug of ours that one file brings out does not hide the others
+    except Exception:  # a bug of ours that one model brings out must not hide the others
         log.exception("cannot describe a model")
-        return broken("Snug does not understand this file.", "Get it again, or remove it.")
+        return broken("Snug cannot make sense of it.", "Get it again, or remove it from the list.")
 
 
 def _order(entry: Entry) -> tuple[bool, str, str]:
@@ -167,7 +177,7 @@ def _order(entry: Entry) -> tuple[bool, str, str]:
 
 def _is_checkpoint(folder: Path) -> bool:
     """Tell whether `folder` has weights beside a config.json; pickled ones too, to say why not."""
-    if not (folder / "config.json").is_file():
+    if not _is_file(folder / "config.json"):
         return False
     return any(path.suffix.lower() in CHECKPOINT_WEIGHTS for path in _items(folder))
 
@@ -182,14 +192,27 @@ def _folders(root: Path) -> Iterator[Path]:
             continue
         for path in _items(folder):
             real = os.path.realpath(path)
-            if not path.name.startswith(".") and path.is_dir() and real not in seen:
+            if not path.name.startswith(".") and _is_dir(path) and real not in seen:
                 seen.add(real)
                 queue.append((path, depth + 1))
+
+
+def _is_file(path: Path) -> bool:
+    """Like Path.is_file; what may not be looked at is none."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def _is_dir(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.is_dir()
+    return False
 
 
 def _items(folder: Path) -> list[Path]:
     """List the paths in a folder in order of name; one that cannot be read looks empty."""
     try:
         return sorted(folder.iterdir())
-    except OSError:
+    except (OSError, ValueError):
         return []

@@ -13,6 +13,8 @@ from engine.hardware import Device
 from engine.jobs import Step
 
 VERSION = 1
+STUCK_STATUS = 70
+"""The exit status of a worker that ends itself because a cancelled job did not end."""
 
 
 class Run(msgspec.Struct, frozen=True, tag="run"):

@@ -6,7 +6,7 @@ Each part has a header of its own; the first has the metadata of the whole (llam
 from __future__ import annotations
 
 import re
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,58 +18,73 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SPLIT_NAME = re.compile(r"^(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$")
+SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 MOST_PARTS = 1000
 """A name can claim 99,999 parts; no model has that many."""
 
 
 def model_files(path: Path) -> tuple[Path, ...]:
     """List what makes up the GGUF at `path`: every part of a split one that should be there."""
-    split = SPLIT_NAME.match(path.name)
-    if split is None or not 1 < int(split["count"]) <= MOST_PARTS:
+    split = SPLIT_NAME.fullmatch(path.name)
+    if split is None or not 1 <= int(split["part"]) <= int(split["count"]) <= MOST_PARTS:
         return (path,)
     count = int(split["count"])
     names = (f"{split['stem']}-{part:05d}-of-{count:05d}.gguf" for part in range(1, count + 1))
     return tuple(path.with_name(name) for name in names)
 
 
+def model_stem(path: Path) -> str:
+    """The name of the file `path` without its suffix and the number of a part."""
+    split = SPLIT_NAME.fullmatch(path.name)
+    return split["stem"] if split else path.stem
+
+
 def open_gguf(path: str | PathLike[str]) -> GgufFile:
     """Open a GGUF, or all the parts of one of which `path` is a part.
 
+    The file says whether it is one, as for llama.cpp: a whole model may be called like a part.
     Raises what `GgufFile.open` raises, NotFound for a part that is missing, and CorruptFile for
     parts that do not belong together.
     """
-    path = Path(fspath(path))
-    files = model_files(path)
-    if len(files) == 1:
-        _require_whole(file := GgufFile.open(path))
+    file = GgufFile.open(path)
+    n_parts = _n_parts(file)
+    if n_parts == 1:
         return file
+    files = model_files(file.path)
+    if len(files) != n_parts:
+        raise NotFound(
+            f"{file.path.name} is one of {n_parts} parts of a model, under another name.",
+            hint="Give the parts their own names again, such as model-00001-of-00002.gguf.",
+        )
     for number, part in enumerate(files, 1):
-        if not part.exists():
+        if not part.is_file():
             raise NotFound(
-                f"{part.name} is missing: part {number} of {len(files)} of this model.",
+                f"{part.name} is missing: part {number} of {n_parts} of this model.",
                 hint="Get it too, and put it beside the other parts.",
                 details=str(part),
             )
-    return SplitGguf([GgufFile.open(part) for part in files])
+    return SplitGguf([file if part == file.path else GgufFile.open(part) for part in files])
 
 
 class SplitGguf(GgufFile):
     """The parts of a model, in order, read as one GGUF; `path` is the first, which is loaded."""
 
     def __init__(self, parts: list[GgufFile]) -> None:
+        """Raises CorruptFile for parts that llama.cpp would not load together."""
         first = parts[0]
         tensors = tuple(tensor for part in parts for tensor in part.tensors)
         size_bytes = sum(part.size_bytes for part in parts)
         super().__init__(first.path, first.metadata, tensors, first.data_offset, size_bytes)
         self._parts = parts
         self._part_of = {tensor.name: part for part in parts for tensor in part.tensors}
-        if len(self._part_of) != len(tensors) or len(tensors) != first.get(
-            "split.tensors.count", len(tensors)
-        ):
+        counts = [(_n_parts(part), part.get("split.no")) for part in parts]
+        is_in_order = counts == [(len(parts), number) for number in range(len(parts))]
+        is_whole = len(self._part_of) == len(tensors) == first.get("split.tensors.count")
+        if not (is_in_order and is_whole):
             raise CorruptFile(
                 f"The parts of {first.path.name} do not belong together.",
                 hint="Get all of them again, from one place.",
+                details=f"parts {counts}, {len(tensors)} tensors",
             )
 
     def raw(self, tensor: TensorInfo, start: int, stop: int) -> memoryview:
@@ -83,11 +98,7 @@ class SplitGguf(GgufFile):
             part.close()
 
 
-def _require_whole(file: GgufFile) -> None:
-    """Refuse a part that was renamed: the others cannot be found by its name."""
-    n_parts = file.get("split.count", 1)
-    if isinstance(n_parts, int) and n_parts > 1:
-        raise NotFound(
-            f"{file.path.name} is one of {n_parts} parts of a model, under another name.",
-            hint="Give the parts their own names again, such as model-00001-of-00002.gguf.",
-        )
+def _n_parts(file: GgufFile) -> int:
+    """Of how many files `file` says that it is one."""
+    count = file.get("split.count")
+    return count if type(count) is int and count > 1 else 1

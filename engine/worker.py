@@ -44,7 +44,7 @@ class Worker:
         self._out = out
         self._requests: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
-        self._running = -1
+        self._running: int | None = None
         self._session: Any = None
         self._decode_job = msgspec.json.Decoder(AnyJob).decode
 
@@ -58,7 +58,8 @@ class Worker:
                 self._cancel(request.id)
             else:
                 self._requests.put(request)
-        self._cancel(self._running)
+        if (running := self._running) is not None:
+            self._cancel(running)
         self._requests.put(None)
         jobs.join(GRACE_S)
 
@@ -80,13 +81,13 @@ class Worker:
         if job_id == self._running:
             log.error("job %d did not hear its cancel", job_id)
             logging.shutdown()
-            os._exit(1)
+            os._exit(protocol.STUCK_STATUS)
 
     def _run_jobs(self) -> None:
         while (request := self._requests.get()) is not None:
             self._running = request.id
             self.send(self._run(request))
-            self._running = -1
+            self._running = None
             self._cancelled.discard(request.id)
         if self._session is not None:
             self._session.close()
@@ -104,7 +105,7 @@ class Worker:
             finally:
                 steps.close()
         except EngineError as error:
-            return ErrorEvent(request.id, error.report())
+            return ErrorEvent(request.id, _readable(error.report()))
         except MemoryError as error:
             out_of_memory = OutOfMemory(
                 "There was not enough memory to finish.",
@@ -115,7 +116,8 @@ class Worker:
         except Exception as error:  # a bug of ours: told as such, and the worker lives on
             log.exception("job failed")
             message = f"Snug made a mistake: {type(error).__name__}: {error}"
-            return ErrorEvent(request.id, ErrorReport("Bug", message, "", traceback.format_exc()))
+            report = ErrorReport("Bug", message, "", traceback.format_exc())
+            return ErrorEvent(request.id, _readable(report))
 
     def _start(self, job: AnyJob) -> Generator[Step, None, Any]:
         if isinstance(job, Generate):
@@ -132,6 +134,12 @@ class Worker:
             self._session = result
             result = result.info
         return msgspec.Raw(protocol.encode(result))
+
+
+def _readable(report: ErrorReport) -> ErrorReport:
+    """`report` as JSON can hold it: what a file says of itself may be no text (lone surrogates)."""
+    parts = msgspec.structs.astuple(report)
+    return ErrorReport(*(part.encode("utf-8", "replace").decode("utf-8") for part in parts))
 
 
 def main() -> int:

@@ -49,7 +49,8 @@ class Evaluator:
         return cls(model, n_ctx, n_threads)
 
     def tokenize(self, text: str) -> list[int]:
-        return self._model.vocabulary.tokenize(text)
+        """Return the tokens of `text`, in which no words are special: as llama-perplexity does."""
+        return self._model.vocabulary.tokenize(text, special=False)
 
     def targets(self, chunk: Sequence[int]) -> Sequence[int]:
         """Return the tokens that the rows of `logits` should have predicted."""

@@ -13,19 +13,26 @@ from typing import Any
 import pytest
 
 from engine import client
+from engine.chat import Message
 from engine.client import Cancelled, Failed, Stepped, Succeeded, Worker, explain_death
 from engine.errors import (
     DeviceLost,
+    InferenceError,
     NotFound,
     OutOfMemory,
     StorageError,
     UnsupportedArchitecture,
     WorkerCrashed,
 )
-from engine.inference import Load, LoadSettings
+from engine.ggml_types import GgmlType
+from engine.gguf import TensorInfo, Value, write_gguf
+from engine.inference import Generate, Load, LoadSettings
 from engine.jobs import Piece
+from engine.protocol import STUCK_STATUS
 from engine.quantize.quality import Quality
 
+IMPATIENT = "from engine import worker; worker.GRACE_S = 2.0; worker.main()"
+"""The real worker, but it waits less long before it ends itself."""
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
 
 
@@ -103,20 +110,40 @@ def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file whose opening hangs")
 def test_a_job_that_hangs_is_cancelled_with_its_worker(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "hangs.txt")
-    worker = Worker.start()
-    events: queue.Queue[Any] = queue.Queue()
+    reasons: list[Any] = []
+    worker = Worker.start(reasons.append, command=[sys.executable, "-P", "-c", IMPATIENT])
+    hanging: queue.Queue[Any] = queue.Queue()
+    waiting: queue.Queue[Any] = queue.Queue()
     job = Quality("/no/model.gguf", "/no/reference.gguf", str(tmp_path / "hangs.txt"))
-    call = worker.run(job, events.put)
+    call = worker.run(job, hanging.put)
+    worker.run(load(), waiting.put)
     for _ in range(3000):
         with contextlib.suppress(OSError):  # nobody reads it yet
             silent = os.open(tmp_path / "hangs.txt", os.O_WRONLY | os.O_NONBLOCK)
             break
         time.sleep(0.01)
     call.cancel()
-    assert isinstance(last(events), Cancelled)
+    assert isinstance(last(hanging), Cancelled)
+    other = last(waiting)
+    assert isinstance(other, Failed) and "did not stop when it was asked" in other.error.message
     os.close(silent)
     worker.stop()
     assert not worker.is_alive
+    assert reasons == [other.error]
+
+
+def test_a_cancel_that_was_heard_does_not_end_the_next_job(endless_gguf: Path) -> None:
+    worker = Worker.start(command=[sys.executable, "-P", "-c", IMPATIENT])
+    worker.finish(load(str(endless_gguf)))
+    for seconds in (0.0, 2.5):  # the second answer outlives the patience with the first
+        events: queue.Queue[Any] = queue.Queue()
+        call = worker.run(Generate(prompt="Once"), events.put)
+        assert isinstance(events.get(timeout=30), Stepped)
+        time.sleep(seconds)
+        call.cancel()
+        assert isinstance(last(events), Cancelled)
+    assert worker.is_alive
+    worker.stop()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +153,7 @@ def test_a_job_that_hangs_is_cancelled_with_its_worker(tmp_path: Path) -> None:
         (-6, "terminate called after throwing 'std::bad_alloc'", OutOfMemory),
         (1, "error loading model: unknown model architecture: 'x'", UnsupportedArchitecture),
         (-11, "nothing of note", WorkerCrashed),
+        (STUCK_STATUS, "nothing of note", WorkerCrashed),
     ],
 )
 def test_a_death_is_explained_from_its_log(status: int, line: str, error: type[Exception]) -> None:
@@ -140,4 +168,27 @@ def test_a_name_that_is_no_text_is_refused_and_the_worker_lives_on() -> None:
         worker.finish(load("/tmp/caf\udce9.gguf"))
     with pytest.raises(NotFound):
         worker.finish(load("/no/such/model.gguf"))
+    worker.stop()
+
+
+def test_a_prompt_that_is_no_text_is_refused_as_a_text(tiny_gguf: Path) -> None:
+    worker = Worker.start()
+    worker.finish(load(str(tiny_gguf)))
+    with pytest.raises(InferenceError, match="This text holds a character"):
+        worker.finish(Generate(prompt="Once \ud800 upon", max_tokens=1))
+    with pytest.raises(InferenceError, match="This text holds a character"):
+        worker.finish(Generate(messages=(Message("user", "caf\udce9"),), max_tokens=1))
+    assert worker.finish(Generate(prompt="Once", max_tokens=1)).generation_tokens == 1
+    worker.stop()
+
+
+def test_a_file_that_calls_itself_what_is_no_text_is_an_error_like_others(tmp_path: Path) -> None:
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    tensor = TensorInfo("token_embd.weight", (32, 2), GgmlType.F32)
+    path = tmp_path / "odd.gguf"
+    with write_gguf(path, {"general.architecture": Value.string(name)}, [tensor]) as writer:
+        writer.write(bytes(tensor.n_bytes))
+    worker = Worker.start()
+    with pytest.raises(UnsupportedArchitecture, match=r"caf\?"):
+        worker.finish(load(str(path)))
     worker.stop()

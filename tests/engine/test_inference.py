@@ -375,6 +375,17 @@ def test_evaluator_sees_what_a_session_sees(tiny_gguf: Path, session: Session) -
         session._context.clear()
 
 
+def test_what_is_special_in_a_prompt_is_text_in_a_measurement(tiny_gguf: Path) -> None:
+    text = "<|endoftext|>Once<|im_end|>"
+    evaluator = finish(Evaluator.load(tiny_gguf, 128, 1))
+    try:
+        vocabulary = evaluator._model.vocabulary
+        assert vocabulary.detokenize(vocabulary.tokenize(text)) == "Once"
+        assert vocabulary.detokenize(evaluator.tokenize(text)) == text
+    finally:
+        evaluator.close()
+
+
 def test_bench_measures(tiny_gguf: Path) -> None:
     steps: list[Step] = []
     result = finish(Bench(str(tiny_gguf), 64, 16, 1, 2).run(), steps.append)

@@ -120,6 +120,63 @@ def test_a_split_model_is_one_entry(models: Path, tiny_gguf: Path) -> None:
     ]
 
 
+def test_a_part_that_was_added_stands_for_its_model(models: Path, tiny_gguf: Path) -> None:
+    for part in (1, 2):
+        shutil.copy(tiny_gguf, models.parent / f"Big-{part:05}-of-00002.gguf")
+    added = tuple(str(models.parent / f"Big-0000{part}-of-00002.gguf") for part in (2, 1))
+
+    (entry,) = Library(models, added).scan()
+
+    assert entry.path == added[0]  # as it was added, so that it can be removed
+
+
+@pytest.mark.parametrize("name", ["\0.gguf", "x" * 300 + ".gguf", "\ud800.gguf", ""])
+def test_a_name_that_no_disk_can_hold_is_an_entry(models: Path, tiny_gguf: Path, name: str) -> None:
+    shutil.copy(tiny_gguf, models / "Tiny.gguf")
+
+    good, broken = Library(models, (str(models / "no" / name) if name else "",)).scan()
+
+    assert good.summary
+    assert broken.summary is None and broken.problem
+
+
+@pytest.mark.parametrize("failure", [RecursionError("deep"), OverflowError("wide"), MemoryError()])
+def test_a_bug_that_one_file_brings_out_does_not_hide_the_others(
+    models: Path,
+    tiny_gguf: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+) -> None:
+    """No file is known to bring one out, so it is planted here."""
+    real_open = GgufFile.open.__func__  # type: ignore[attr-defined]
+
+    def open_or_fail(cls: type[GgufFile], path: Path) -> GgufFile:
+        if path.name == "Odd.gguf":
+            raise failure
+        opened: GgufFile = real_open(cls, path)
+        return opened
+
+    monkeypatch.setattr(GgufFile, "open", classmethod(open_or_fail))
+    shutil.copy(tiny_gguf, models / "Tiny.gguf")
+    shutil.copy(tiny_gguf, models / "Odd.gguf")
+
+    good, odd = Library(models).scan()
+
+    assert good.summary
+    assert odd.summary is None and odd.problem.endswith(".") and odd.hint
+    assert type(failure).__name__ in caplog.text
+
+
+def test_broken_files_come_last(models: Path, tiny_gguf: Path) -> None:
+    shutil.copy(tiny_gguf, models / "Tiny.gguf")
+    (models / "Broken.gguf").write_bytes(b"GGUF")
+
+    names = [Path(entry.path).name for entry in Library(models).scan()]
+
+    assert names == ["Tiny.gguf", "Broken.gguf"]
+
+
 def test_a_file_is_read_again_only_after_it_changed(
     models: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from engine.errors import CorruptFile, NotFound
-from engine.gguf import GgufFile, write_gguf
-from engine.gguf_values import Value, ValueType
+from engine.errors import CorruptFile, NotFound, OutOfMemory
+from engine.ggml_types import GgmlType
+from engine.gguf import GgufFile, encode_header, write_gguf
+from engine.gguf_values import TensorInfo, Value, ValueType
 from engine.inference import Generate, Load, LoadSettings
 from engine.inspect import describe
 from engine.jobs import finish
@@ -16,6 +18,7 @@ from engine.library import Library
 from engine.llama.session import Session
 from engine.quantize.shrink import Shrink
 from engine.sampling import SamplingParams
+from engine.splits import model_files
 
 
 def split(source: Path, folder: Path, n_parts: int) -> list[Path]:
@@ -26,17 +29,21 @@ def split(source: Path, folder: Path, n_parts: int) -> list[Path]:
     size = -(-len(file.tensors) // n_parts)
     for number in range(n_parts):
         tensors = file.tensors[number * size : (number + 1) * size]
-        metadata = {
-            **(file.metadata if number == 0 else {}),
-            "split.no": Value(ValueType.UINT16, number),
-            "split.count": Value(ValueType.UINT16, n_parts),
-            "split.tensors.count": Value(ValueType.INT32, len(file.tensors)),
-        }
+        metadata = dict(file.metadata) if number == 0 else {}
+        metadata |= split_keys(number, n_parts, len(file.tensors))
         paths.append(folder / f"tiny-{number + 1:05d}-of-{n_parts:05d}.gguf")
         with write_gguf(paths[-1], metadata, tensors) as writer:
             for tensor in tensors:
                 writer.write(file.raw(tensor, 0, tensor.n_rows))
     return paths
+
+
+def split_keys(number: int, n_parts: int, n_tensors: int) -> dict[str, Value]:
+    return {
+        "split.no": Value(ValueType.UINT16, number),
+        "split.count": Value(ValueType.UINT16, n_parts),
+        "split.tensors.count": Value(ValueType.INT32, n_tensors),
+    }
 
 
 @pytest.fixture
@@ -98,3 +105,64 @@ def test_a_renamed_part_says_what_it_is(parts: list[Path]) -> None:
     alone = parts[1].rename(parts[1].with_name("alone.gguf"))
     with pytest.raises(NotFound, match="one of 3 parts"):
         describe(alone)
+
+
+def test_a_model_without_a_name_is_called_like_its_files(tmp_path: Path) -> None:
+    for number in range(2):
+        path = tmp_path / f"fine-{number + 1:05d}-of-00002.gguf"
+        with write_gguf(path, split_keys(number, 2, 0), []):
+            pass
+    assert describe(path).name == "fine"
+
+
+def test_parts_in_the_wrong_order_are_refused(parts: list[Path]) -> None:
+    second = parts[1].read_bytes()
+    parts[1].write_bytes(parts[2].read_bytes())
+    parts[2].write_bytes(second)
+    with pytest.raises(CorruptFile, match="do not belong together"):
+        describe(parts[0])
+
+
+def test_a_whole_model_may_be_called_like_a_part(tiny_gguf: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiny-00002-of-00003.gguf"
+    path.write_bytes(tiny_gguf.read_bytes())
+    assert describe(path).n_params == describe(tiny_gguf).n_params
+    assert say(path) == say(tiny_gguf)
+
+
+def test_a_first_part_may_hold_no_tensor(tiny_gguf: Path, tmp_path: Path) -> None:
+    paths = split(tiny_gguf, tmp_path / "parts", 2)
+    file = GgufFile.open(tiny_gguf)
+    for number, tensors in enumerate(((), file.tensors)):
+        metadata = dict(file.metadata) if number == 0 else {}
+        metadata |= split_keys(number, 2, len(file.tensors))
+        with write_gguf(paths[number], metadata, tensors, overwrite=True) as writer:
+            for tensor in tensors:
+                writer.write(file.raw(tensor, 0, tensor.n_rows))
+    assert say(paths[0]) == say(tiny_gguf)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a file of 2 TB that is one hole")
+def test_the_memory_for_all_parts_is_asked_for(tmp_path: Path) -> None:
+    """A model of far more than this computer has, all of it in a part with a hole."""
+    shape = (1 << 20, 1 << 20)
+    tensors = [TensorInfo("token_embd.weight", (32, 2), GgmlType.F32),
+               TensorInfo("output.weight", shape, GgmlType.F16)]  # fmt: skip
+    paths = [tmp_path / f"huge-{number}-of-00002.gguf" for number in ("00001", "00002")]
+    for number, (path, tensor) in enumerate(zip(paths, tensors, strict=True)):
+        metadata = {"general.architecture": Value.string("llama"), **split_keys(number, 2, 2)}
+        header, _alignment = encode_header(metadata, [tensor])
+        with path.open("wb") as file:
+            file.write(header)
+            file.truncate(len(header) + tensor.n_bytes)
+    with pytest.raises(OutOfMemory):
+        finish(Load(str(paths[0]), LoadSettings()).run())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.gguf", "a-00000-of-00000.gguf", "a-00004-of-00003.gguf", "a-00001-of-99999.gguf",
+     "-00001-of-00002.gguf", "a-00001-of-00002.gguf\n", "a-٠٠٠٠١-of-٠٠٠٠٢.gguf"],
+)  # fmt: skip
+def test_other_names_are_those_of_one_file(name: str) -> None:
+    assert model_files(Path(name)) == (Path(name),)

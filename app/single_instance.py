@@ -1,0 +1,106 @@
+"""One window a user: a second start hands what it was asked to open to the first, and ends.
+
+The conversations have one writer. A lock in the data folder says who it is (one that a killed
+process left is taken over), a local socket, for this user only, carries the name of a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QLockFile, QObject, Signal
+
+if TYPE_CHECKING:
+    from PySide6.QtNetwork import QLocalServer, QLocalSocket
+
+log = logging.getLogger(__name__)
+
+ANSWER_MS = 2000
+MOST_BYTES = 8192
+"""A name that is longer is no file's."""
+MOST_WAITING = 8
+
+
+class SingleInstance(QObject):
+    """The right to be the one window on `folder`. Kept alive, and listening, while it is open."""
+
+    asked = Signal(object)
+    """Another start wants the window, and this path (str, "" for none) opened in it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+        self._lock = QLockFile(str(folder / "snug.lock"))
+        self._lock.setStaleLockTime(0)  # a long session is not a stale one: only a dead process is
+        self._server: QLocalServer | None = None
+
+    def claim(self) -> bool:
+        """Become the one; False if another process is. A folder that cannot be written is free."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("no lock: %s", error)
+            return True
+        is_ours = self._lock.tryLock(0)
+        return is_ours or self._lock.error() != QLockFile.LockError.LockFailedError
+
+    def listen(self) -> None:
+        """Hear of other starts from now on."""
+        from PySide6.QtNetwork import QLocalServer
+
+        server = QLocalServer(self)
+        server.setSocketOptions(QLocalServer.SocketOption.UserAccessOption)
+        server.setMaxPendingConnections(MOST_WAITING)
+        server.newConnection.connect(self._on_connection)
+        QLocalServer.removeServer(_address(self._folder))  # a killed process leaves it
+        if not server.listen(_address(self._folder)):
+            log.warning("other starts are not heard: %s", server.errorString())
+        self._server = server
+
+    def hand_over(self, path: str) -> bool:
+        """Ask the running window to come to the front and open `path`; False if it is deaf."""
+        from PySide6.QtNetwork import QLocalSocket
+
+        socket = QLocalSocket()
+        socket.connectToServer(_address(self._folder))
+        if not socket.waitForConnected(ANSWER_MS):
+            return False
+        socket.write(path.encode("utf-8", "surrogateescape") + b"\n")
+        return socket.waitForReadyRead(ANSWER_MS) and bytes(socket.readAll().data()) == b"ok\n"
+
+    def close(self) -> None:
+        """Let another process be the one."""
+        if self._server:
+            self._server.close()
+        self._lock.unlock()
+
+    def _on_connection(self) -> None:
+        assert self._server
+        while socket := self._server.nextPendingConnection():
+            socket.disconnected.connect(socket.deleteLater)
+            socket.readyRead.connect(lambda socket=socket: self._on_ready(socket))
+
+    def _on_ready(self, socket: QLocalSocket) -> None:
+        if not socket.canReadLine():
+            if socket.bytesAvailable() > MOST_BYTES:
+                socket.abort()
+            return
+        line = bytes(socket.readLine(MOST_BYTES).data())
+        if not line.endswith(b"\n"):
+            socket.abort()
+            return
+        socket.write(b"ok\n")
+        socket.disconnectFromServer()
+        self.asked.emit(line[:-1].decode("utf-8", "surrogateescape"))
+
+
+def _address(folder: Path) -> str:
+    """The socket lies in the user's own folder; on Windows it is a pipe of that user."""
+    path = str(folder.absolute() / "snug.socket")
+    if sys.platform != "win32" and len(path) < 100:  # what the address of a socket can hold
+        return path
+    return f"snug-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
