@@ -6,8 +6,10 @@ Imports as little as it can before the first paint; what is slow waits until the
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +21,14 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
     from app.context import AppContext
+    from app.single_instance import SingleInstance
     from app.window import Window
 
 log = logging.getLogger(__name__)
 
 LOG_BYTES = 1 << 20
 LOG_FILES = 3
+LISTEN_MS = 500
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,15 +38,32 @@ def main(arguments: list[str] | None = None) -> int:
         from engine.worker import main as run_worker
 
         return run_worker()
+    model = _model(words)
+
+    from app.folders import folders
+    from app.single_instance import SingleInstance
+
+    instance = SingleInstance(folders().data)
+    if not instance.claim():
+        return _hand_over(instance, model)
     app, window, _context = start(words)
+    instance.asked.connect(partial(_answer, window))
     window.show()
-    return app.exec()
+
+    from PySide6.QtCore import QTimer
+
+    QTimer.singleShot(LISTEN_MS, instance.listen)  # after the first paint
+    QTimer.singleShot(LISTEN_MS, partial(_close_on_interrupt, window))
+    status = app.exec()
+    instance.close()
+    return status
 
 
 def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     """Build everything up to the window, not yet shown; the caller keeps all three alive."""
-    # A window without arguments does without argparse.
-    model = _parse(words).model if words else None
+    # From here on `GarbageCollector` collects; until it does, nothing of the start is garbage.
+    gc.disable()
+    model = _model(words)
 
     from PySide6.QtWidgets import QApplication
 
@@ -69,6 +90,57 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
         open_it = window.shrink if path.is_dir() else window.chat_with  # a folder is a checkpoint
         open_it(str(path))
     return app, window, context
+
+
+def _model(words: list[str]) -> str:
+    """The absolute path that the command line asks for, or nothing. No words need no argparse."""
+    model = _parse(words).model if words else None
+    return str(Path(model).absolute()) if model else ""
+
+
+def _open(window: Window, path: str) -> None:
+    open_it = window.shrink if Path(path).is_dir() else window.chat_with  # a folder: a checkpoint
+    open_it(path)
+
+
+def _answer(window: Window, path: str) -> None:
+    """Another start asked for the window."""
+    from PySide6.QtCore import Qt
+
+    window.setWindowState(window.windowState() & ~Qt.WindowState.WindowMinimized)
+    window.raise_()
+    window.activateWindow()
+    if path:
+        _open(window, path)
+
+
+def _close_on_interrupt(window: Window) -> None:
+    """Let Ctrl+C in the terminal close the window: Python hears it only when Qt hands over."""
+    import signal
+    import socket
+
+    from PySide6.QtCore import QSocketNotifier
+
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    notifier = QSocketNotifier(reader.fileno(), QSocketNotifier.Type.Read, window)
+    notifier.activated.connect(lambda: (reader.recv(64), writer))
+    signal.signal(signal.SIGINT, lambda *_: window.close())
+
+
+def _hand_over(instance: SingleInstance, path: str) -> int:
+    """Let the window that is open already do it; returns the exit status."""
+    if instance.hand_over(path):
+        return 0
+    sentence = "Snug is open already, but does not answer. Close it, then start it again."
+    print(sentence, file=sys.stderr)
+
+    from PySide6.QtWidgets import QApplication, QMessageBox
+
+    app = QApplication([sys.argv[0]])
+    QMessageBox.warning(None, app.applicationName() or "Snug", sentence)
+    return 1
 
 
 def _parse(words: list[str]) -> argparse.Namespace:

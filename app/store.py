@@ -115,6 +115,7 @@ class Store:
 
     def conversations(self, query: str = "") -> tuple[Conversation, ...]:
         """List conversations, last used first; with `query`, those that hold all of its words."""
+        query = clean(query)
         words = " ".join(
             f'"{word}"*' for word in query.replace('"', " ").replace("\0", " ").split()
         )
@@ -143,7 +144,7 @@ class Store:
 
     def start_conversation(self, prompt: str) -> Message:
         """Make a conversation from its first user message; its title comes from it."""
-        now = time.time()
+        now, prompt = time.time(), clean(prompt)
 
         def insert() -> int:
             row = self._db.execute(
@@ -156,7 +157,9 @@ class Store:
         return self.message(self._commit(insert))
 
     def rename(self, conversation_id: int, title: str) -> None:
-        self._write("UPDATE conversations SET title = ? WHERE id = ?", title, conversation_id)
+        self._write(
+            "UPDATE conversations SET title = ? WHERE id = ?", clean(title), conversation_id
+        )
 
     def delete(self, conversation_id: int) -> None:
         """Hide a conversation; `restore` brings it back until `purge_deleted`."""
@@ -182,7 +185,7 @@ class Store:
 
     def set_draft(self, conversation_id: int | None, text: str) -> None:
         if text:
-            self._write("REPLACE INTO drafts VALUES (?, ?)", conversation_id or 0, text)
+            self._write("REPLACE INTO drafts VALUES (?, ?)", conversation_id or 0, clean(text))
         else:
             self._write("DELETE FROM drafts WHERE conversation_id = ?", conversation_id or 0)
 
@@ -197,7 +200,7 @@ class Store:
         """Add a user message and show it: below the leaf to go on, beside a prompt to edit it."""
         message_id = self._commit(
             lambda: self._insert(
-                conversation_id, parent_id, Role.USER, content, Status.COMPLETE, ""
+                conversation_id, parent_id, Role.USER, clean(content), Status.COMPLETE, ""
             )
         )
         return self.message(message_id)
@@ -351,6 +354,11 @@ class Store:
             self._db.backup(backup)
         finally:
             backup.close()
+
+
+def clean(text: str) -> str:
+    """Text that can be stored and sent: half a surrogate pair becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def title_of(prompt: str) -> str:

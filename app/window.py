@@ -1,7 +1,7 @@
 """The window: a navigation rail and one page at a time. Wires pages to each other, no more.
 
-A page is imported and built when it is first shown, and the first one only after the window has
-been painted: an empty window at once is better than a full one late.
+A page is imported and built when it is first shown. The first paint holds the chat: what that
+does not need (a scan for models, the engine's client, keys) comes after it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app import icons, theme
 from app.context import AppContext
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QCloseEvent, QPaintEvent
+    from PySide6.QtGui import QCloseEvent, QPaintEvent, QShowEvent
 
     from app.jobs_panel import JobsButton, JobsPanel
     from app.tasks import Task
@@ -83,7 +83,8 @@ class Window(QMainWindow):
     def page(self, name: PageName) -> Any:
         """The page `name`, built but not necessarily shown. Any: each page has its own methods."""
         if name not in self._pages:
-            page = self._builders[name](self.context)
+            # In its place from the start: moving a built page in dresses all of it again.
+            page = self._builders[name](self.context, self._stack)
             self._pages[name] = page
             self._stack.addWidget(page)
             self._wire(name, page)
@@ -94,6 +95,11 @@ class Window(QMainWindow):
         shown = self._stack.currentWidget()
         return next((name for name, page in self._pages.items() if page is shown), "chat")
 
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not self._pages:
+            self.show_page("chat")
+
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         if not self._is_painted:
@@ -102,8 +108,6 @@ class Window(QMainWindow):
 
     def _on_first_painted(self) -> None:
         self.complete()
-        if not self._pages:
-            self.show_page("chat")
         if self.context.settings.problem:
             self._tell(self.context.settings.problem)
 
@@ -126,7 +130,7 @@ class Window(QMainWindow):
         self.context.tasks.added.connect(self._on_task_added)
 
     @property
-    def _builders(self) -> dict[PageName, Callable[[AppContext], QWidget]]:
+    def _builders(self) -> dict[PageName, Callable[[AppContext, QWidget], QWidget]]:
         return {
             "chat": _build_chat,
             "models": _build_models,
@@ -138,6 +142,7 @@ class Window(QMainWindow):
         match name:
             case "chat":
                 page.models_requested.connect(lambda: self.show_page("models"))
+                page.files_dropped.connect(lambda paths: self.page("models").add(paths))
             case "models":
                 page.chat_requested.connect(self.chat_with)
                 page.shrink_requested.connect(self.shrink)
@@ -265,25 +270,25 @@ def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
     )
 
 
-def _build_chat(context: AppContext) -> QWidget:
+def _build_chat(context: AppContext, parent: QWidget) -> QWidget:
     from app.chat.page import ChatPage
 
-    return ChatPage(context)
+    return ChatPage(context, parent)
 
 
-def _build_models(context: AppContext) -> QWidget:
+def _build_models(context: AppContext, parent: QWidget) -> QWidget:
     from app.models.page import ModelsPage
 
-    return ModelsPage(context)
+    return ModelsPage(context, parent)
 
 
-def _build_shrink(context: AppContext) -> QWidget:
+def _build_shrink(context: AppContext, parent: QWidget) -> QWidget:
     from app.shrink.page import ShrinkPage
 
-    return ShrinkPage(context)
+    return ShrinkPage(context, parent)
 
 
-def _build_preferences(context: AppContext) -> QWidget:
+def _build_preferences(context: AppContext, parent: QWidget) -> QWidget:
     from app.preferences.page import PreferencesPage
 
-    return PreferencesPage(context)
+    return PreferencesPage(context, parent)

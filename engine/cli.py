@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usa
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -183,6 +184,8 @@ def chat(args: argparse.Namespace) -> Any:
         with ProgressBar(sys.stderr) as bar:
             load = Load(str(args.model.absolute()), settings)
             info = worker.finish(load, None if args.json else bar.show)
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # refused in words, not a traceback
         if args.prompt is not None or not sys.stdin.isatty():
             prompt = args.prompt if args.prompt is not None else sys.stdin.read()
             return _answer(worker, info, _opening(args), prompt, args)

@@ -69,6 +69,10 @@ class AlreadyExists(StorageError):
     """The output is there already and is never overwritten unasked."""
 
 
+class KeptAside(AlreadyExists):
+    """The output is made, and whole, but under another name: `details` is its path."""
+
+
 class FormatError(EngineError):
     """A file is not what it should be."""
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from engine.errors import AlreadyExists, DiskFull, NotFound, NotWritable, StorageError
+from engine.errors import AlreadyExists, DiskFull, KeptAside, NotFound, NotWritable, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
         number += 1
         name = target.with_name(f"{target.stem} ({number}){target.suffix}")
     if name != target:
-        raise AlreadyExists(
+        raise KeptAside(
             f"Another {target.name} has appeared while this one was made.",
             hint=f"This one is whole, and called {name.name}.",
             details=str(name),

@@ -47,8 +47,9 @@ class Footer(QWidget):
         self._shown_at = time.monotonic()
         session = self._session
         info = session.info
-        self._context.setVisible(info is not None)
-        self._bar.setVisible(info is not None)
+        is_known = info is not None and session.context_used > 0  # a stored chat is not read yet
+        self._context.setVisible(is_known)
+        self._bar.setVisible(is_known)
         self._note.setText("")
         if info:
             fraction = session.context_used / max(1, info.n_ctx)

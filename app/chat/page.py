@@ -20,6 +20,7 @@ from app.chat.footer import Footer
 from app.chat.picker import ModelPicker
 from app.chat.session import Session, State
 from app.chat.toast import Toast
+from app.chat.told import told
 from app.chat.transcript import Transcript
 from app.context import AppContext
 from app.models.drop import DropArea
@@ -32,10 +33,12 @@ from engine.errors import EngineError
 log = logging.getLogger(__name__)
 
 DRAFT_MS = 500
+LOOK_MS = 200
 
 
 class ChatPage(QWidget):
     models_requested = Signal()
+    files_dropped = Signal(list)
 
     def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -61,15 +64,19 @@ class ChatPage(QWidget):
         self._refresh_list()
         self._refresh()
         if problem:
-            self._show_card(problem)
+            self.show_problem(problem)
 
     # what the window asks
 
+    @told
     def open_model(self, path: str) -> None:
-        """Load the model at `path`, unless it is the loaded one."""
-        self._context.settings.update(last_model=path)
+        """Load the model at `path` in place of the present one, which a bad file leaves alone."""
+        from app.models.add import require_chat_model
+
         if path == self.session.model_path and self.session.info:
             return
+        require_chat_model(Path(path))
+        self._close_card()
         self.session.choose(path)
         self.session.load()
         self.composer.setFocus()
@@ -153,7 +160,7 @@ class ChatPage(QWidget):
         self.picker.file_chosen.connect(self.open_model)
         self.picker.sidebar_requested.connect(self._on_sidebar_requested)
         self._invitation.activated.connect(self.models_requested)
-        self._drop.dropped.connect(lambda paths: self.open_model(paths[0]))
+        self._drop.dropped.connect(self._on_dropped)
         self.composer.sent.connect(self._on_sent)
         self.composer.stopped.connect(self.session.stop)
         self.composer.edited.connect(self._drafting.start)
@@ -168,21 +175,25 @@ class ChatPage(QWidget):
         self.session.answer_started.connect(self._on_answer_started)
         self.session.answer_grew.connect(self._on_answer_grew)
         self.session.answer_ended.connect(self._on_answer_ended)
-        self.session.store_failed.connect(self._show_card)
+        self.session.store_failed.connect(self.show_problem)
 
     # what the user does
 
+    def _on_dropped(self, paths: list[str]) -> None:
+        """Chat with the first; all are in the list of models from now on."""
+        self.open_model(paths[0])
+        is_refused = self.session.model_path != paths[0]
+        if added := paths[1:] if is_refused else paths:
+            self.files_dropped.emit(added)
+
+    @told  # the text is still in the composer
     def _on_sent(self, text: str) -> None:
-        try:
-            if self.conversation_id is None:
-                prompt = self._store.start_conversation(text)
-                self._store.set_draft(None, "")
-            else:
-                leaf_id = self._store.conversation(self.conversation_id).active_leaf_id
-                prompt = self._store.add_prompt(self.conversation_id, leaf_id, text)
-        except EngineError as error:
-            self._show_card(error)  # the text is still in the composer
-            return
+        if self.conversation_id is None:
+            prompt = self._store.start_conversation(text)
+            self._store.set_draft(None, "")
+        else:
+            leaf_id = self._store.conversation(self.conversation_id).active_leaf_id
+            prompt = self._store.add_prompt(self.conversation_id, leaf_id, text)
         self.conversation_id = prompt.conversation_id
         self.composer.take()
         self.transcript.add(prompt)
@@ -193,22 +204,21 @@ class ChatPage(QWidget):
         self._close_card()
         self.session.ask(prompt)
 
+    @told
     def _on_edited(self, message: Message, text: str) -> None:
         self._stop_here()
-        try:
-            prompt = self._store.add_prompt(message.conversation_id, message.parent_id, text)
-        except EngineError as error:
-            self._show_card(error)
-            return
+        prompt = self._store.add_prompt(message.conversation_id, message.parent_id, text)
         self._show_path(prompt.id)
         self._ask(prompt)
 
+    @told
     def _on_regenerate_requested(self, message: Message) -> None:
         assert message.parent_id is not None
         self._stop_here()
         self._show_path(message.parent_id)
         self._ask(self._store.message(message.parent_id))
 
+    @told
     def _on_version_chosen(self, message_id: int) -> None:
         self._store.show_version(message_id)
         self._show_path(self._store.conversation(self._open_id()).active_leaf_id)
@@ -220,24 +230,27 @@ class ChatPage(QWidget):
         if answering and answering.conversation_id == self.conversation_id:
             self.session.stop()
 
+    @told
     def _on_renamed(self, conversation_id: int, title: str) -> None:
         if title.strip():
             self._store.rename(conversation_id, title.strip())
         self._refresh_list()
 
+    @told
     def _on_delete_requested(self, conversation_id: int) -> None:
-        self.session.withdraw(conversation_id)
         self._store.delete(conversation_id)
+        self.session.withdraw(conversation_id)
         if conversation_id == self.conversation_id:
             self._open(None)
         self._refresh_list()
 
-        def undo() -> None:
-            self._store.restore(conversation_id)
-            self._refresh_list()
-            self._open(conversation_id)
+        self.toast.offer("Conversation deleted", lambda: self._on_undone(conversation_id))
 
-        self.toast.offer("Conversation deleted", undo)
+    @told
+    def _on_undone(self, conversation_id: int) -> None:
+        self._store.restore(conversation_id)
+        self._refresh_list()
+        self._open(conversation_id)
 
     def _on_sidebar_requested(self) -> None:
         self._sidebar_wanted = self.panel.isHidden()
@@ -252,7 +265,7 @@ class ChatPage(QWidget):
 
     def _on_answer_grew(self, text: str) -> None:
         answering = self.session.answering
-        if answering and answering.conversation_id == self.conversation_id:
+        if answering and answering.id == self.transcript.answering_id:
             self.transcript.feed(text)
 
     def _on_answer_ended(self, message: Message) -> None:
@@ -261,12 +274,14 @@ class ChatPage(QWidget):
 
     # showing
 
+    @told
     def _open(self, conversation_id: int | None) -> None:
         """Show another conversation, None for a new one."""
         if conversation_id != self.conversation_id:
+            draft = self._store.draft(conversation_id)
             self._save_draft()
             self.conversation_id = conversation_id
-            self.composer.set_text(self._store.draft(conversation_id))
+            self.composer.set_text(draft)
             self._drafting.stop()
         leaf_id = None
         if conversation_id is not None:
@@ -294,7 +309,8 @@ class ChatPage(QWidget):
         except EngineError as error:
             log.warning("draft not saved: %s", error.details)
 
-    def _refresh_list(self) -> None:
+    @told
+    def _refresh_list(self, _query: str = "") -> None:
         query = self.panel.search.text()
         found = self._store.conversations(query)
         self.panel.show_conversations(found, self.conversation_id, query.strip())
@@ -346,9 +362,9 @@ class ChatPage(QWidget):
             if self._card and self._card.action_button:
                 self._close_card()
         elif self._card is None or self._card.error is not error:
-            self._show_card(error, "Load again")
+            self.show_problem(error, "Load again")
 
-    def _show_card(self, error: EngineError, action_text: str | None = None) -> None:
+    def show_problem(self, error: EngineError, action_text: str | None = None) -> None:
         self._close_card()
         self._card = ProblemCard(error, action_text)
         self._card.action.connect(self.session.load)
@@ -372,8 +388,8 @@ class ChatPage(QWidget):
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self._fold()
-        # After the first paint: looking for models reads files.
-        QTimer.singleShot(0, self.picker.refresh)
+        # Well after the first paint: looking for models reads files.
+        QTimer.singleShot(LOOK_MS, self.picker.refresh)
         self.composer.setFocus()
 
     def resizeEvent(self, event: QResizeEvent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QAction, QActionGroup
@@ -11,9 +12,12 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QVBoxLayout, QWidget
 from app import theme
 from app.chat.session import Session, State
 from app.context import AppContext
+from app.models.scan import Scan
 from app.widgets import IconButton, ProgressBar, QuietButton, row, second
 from app.words import format_bytes, format_count, format_percent, format_time_left
-from engine.library import Entry
+
+if TYPE_CHECKING:
+    from engine.library import Entry
 
 HEIGHT_PX = 56
 NAME_CHARS = 48
@@ -29,8 +33,6 @@ class ModelPicker(QFrame):
     def __init__(
         self, context: AppContext, session: Session, parent: QWidget | None = None
     ) -> None:
-        from app.models.scan import Scan
-
         super().__init__(parent)
         self._context = context
         self._session = session

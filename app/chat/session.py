@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.chat.stream import Stream, messages_of
 from app.context import SettingsStore
-from app.store import AnswerStats, Message, Role, Status, Store
-from app.tasks import Relay
-from engine import chat
-from engine.client import Call, Cancelled, Failed, Outcome, Stepped, Succeeded, Worker
+from app.store import AnswerStats, Message, Status, Store
+from app.tasks import Relay, StartWorker, start_worker
 from engine.errors import EngineError, ErrorReport, WorkerCrashed
 from engine.inference import Answer, Generate, Load, LoadSettings, ModelInfo
 from engine.jobs import Pace, Progress, Step
+
+if TYPE_CHECKING:
+    # The client is loaded with the first model, not with the window.
+    from engine.client import Call, Outcome, Stepped, Worker
 
 log = logging.getLogger(__name__)
 
@@ -47,41 +50,6 @@ class _Exited(msgspec.Struct, frozen=True):
     reason: EngineError | None
 
 
-class _Stream(msgspec.Struct):
-    """The answer that is being written, as far as it has come."""
-
-    message: Message
-    started_at: float
-    text: str = ""
-    first_piece_at: float | None = None
-    n_tokens: int = 0
-    prompt_tokens: int = 0
-    prompt_tokens_reused: int = 0
-    is_flushed: bool = True
-
-    @property
-    def tokens_per_second(self) -> float:
-        if self.first_piece_at is None or self.n_tokens < 2:
-            return 0.0
-        return (self.n_tokens - 1) / max(1e-6, time.monotonic() - self.first_piece_at)
-
-    def stats(self, n_ctx: int) -> AnswerStats:
-        """The figures of an answer that was cut short, as seen from here."""
-        first = self.first_piece_at
-        return AnswerStats(
-            prompt_tokens=self.prompt_tokens,
-            prompt_tokens_evaluated=self.prompt_tokens - self.prompt_tokens_reused,
-            prompt_tokens_per_second=0.0,
-            time_to_first_token_seconds=(first - self.started_at) if first else 0.0,
-            generation_tokens=self.n_tokens,
-            generation_tokens_per_second=self.tokens_per_second,
-            finish_reason="cancelled",
-            n_ctx=n_ctx,
-            n_ctx_used=self.prompt_tokens + self.n_tokens,
-            seed=0,
-        )
-
-
 class Session(QObject):
     """A model in a worker process and the answers asked of it.
 
@@ -103,7 +71,7 @@ class Session(QObject):
         self,
         store: Store,
         settings: SettingsStore,
-        start_worker: Callable[[Callable[[EngineError | None], None]], Worker] = Worker.start,
+        start_worker: StartWorker = start_worker,
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
@@ -118,7 +86,7 @@ class Session(QObject):
         self._settings = settings
         self._start_worker = start_worker
         self._queue: list[Message] = []
-        self._stream: _Stream | None = None
+        self._stream: Stream | None = None
         self._worker: Worker | None = None
         self._leaving: list[Worker] = []
         self._call: Call | None = None
@@ -283,11 +251,14 @@ class Session(QObject):
             self._crash(reason)
 
     def _on_event(self, event: Stepped | Outcome) -> None:
+        from engine.client import Cancelled, Failed, Stepped, Succeeded
+
         match event:
             case Stepped(step=step):
                 self._on_step(step)
             case Succeeded(result=ModelInfo() as info):
                 self.info = info
+                self._settings.update(last_model=self.model_path)
                 self._enter(State.READY)
             case Succeeded(result=Answer() as answer):
                 self._on_answer(answer)
@@ -295,7 +266,8 @@ class Session(QObject):
                 self._on_failed(error)
             case Cancelled():
                 self._end_answer(Status.STOPPED)
-                self._enter(State.READY)
+                if self._worker and self._worker.is_alive:  # else `_Exited` follows
+                    self._enter(State.READY)
         self._go_on()
 
     def _on_step(self, step: Step) -> None:
@@ -353,12 +325,13 @@ class Session(QObject):
         prompt = self._queue.pop(0)
         assert self.info
         try:
-            message = self._store.begin_answer(prompt, self.info.name)
             path = self._store.path_to(prompt.id)
-        except EngineError as error:
+            message = self._store.begin_answer(prompt, self.info.name)
+        except EngineError as error:  # the prompt stands there unanswered, with a button
             self.store_failed.emit(error)
+            self.changed.emit()
             return
-        self._stream = _Stream(message, time.monotonic())
+        self._stream = Stream(message, time.monotonic())
         self._run(Generate(messages=messages_of(path)))
         self._enter(State.READING_PROMPT)
         self.answer_started.emit(message)
@@ -391,21 +364,3 @@ class Session(QObject):
             )
             self.store_failed.emit(trouble)
         self.answer_ended.emit(message)
-
-
-def messages_of(path: Sequence[Message]) -> tuple[chat.Message, ...]:
-    """What the engine is told of a conversation.
-
-    An answer that came to nothing is left out, and prompts that then meet become one: many
-    templates insist that the roles take turns.
-    """
-    messages: list[chat.Message] = []
-    for message in path:
-        if message.role == Role.ASSISTANT and not message.content:
-            continue
-        if messages and messages[-1].role == message.role:
-            joined = f"{messages[-1].content}\n\n{message.content}"
-            messages[-1] = chat.Message(message.role.value, joined)
-        else:
-            messages.append(chat.Message(message.role.value, message.content))
-    return tuple(messages)

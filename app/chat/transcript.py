@@ -76,6 +76,11 @@ class Transcript(Scroll):
         """The views that are built, top to bottom."""
         return self._views
 
+    @property
+    def answering_id(self) -> int | None:
+        """The message that text is fed to."""
+        return self._answer.message.id if self._answer else None
+
     def show_path(self, path: Sequence[Message]) -> None:
         """Show a conversation from its end; views whose message stays are kept."""
         self._painting.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.errors import NotFound
+from engine.errors import FormatError, NotFound
 from engine.inspect import describe
 from engine.library import find_models
 
@@ -28,3 +28,12 @@ def find_addable(path: Path) -> list[str]:
             )
     describe(path)
     return [str(path)]
+
+
+def require_chat_model(path: Path) -> None:
+    """Raise EngineError with the reason why there is nothing to chat with at `path`."""
+    if describe(path).kind == "checkpoint":
+        raise FormatError(
+            f"{path.name} is a checkpoint: it has to be shrunk before a chat.",
+            hint="Shrink it, then chat with the result.",
+        )

@@ -1,16 +1,21 @@
-"""Looks through the library on a thread of its own, so that the window never waits for a disk."""
+"""Looks through the library on a thread of its own, so that the window never waits for a disk.
+
+What reads models is imported on that thread too: a window without models to show is there sooner.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QObject, Signal
 
-from app.models.verdict import Verdict, judge
-from engine.hardware import Computer, detect
-from engine.library import Entry, Leftover, Library
+if TYPE_CHECKING:
+    from app.models.verdict import Verdict
+    from engine.hardware import Computer
+    from engine.library import Entry, Leftover, Library
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -76,6 +81,9 @@ class Scan(QObject):
 
 def look_through(library: Library) -> Shelf:
     """Scan `library` and judge each model for this computer as it is now."""
+    from app.models.verdict import judge
+    from engine.hardware import detect
+
     computer = detect()
     rows = tuple(Row(entry, judge(entry, computer)) for entry in library.scan())
     return Shelf(rows, library.leftovers(), computer)

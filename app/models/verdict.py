@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -10,9 +9,9 @@ import msgspec
 from app.words import format_bytes, format_count
 from engine.errors import EngineError
 from engine.fit import Memory, Shape, choose_n_ctx, predict, usable_bytes
-from engine.gguf import GgufFile
 from engine.hardware import Computer
 from engine.library import Entry
+from engine.splits import open_gguf
 
 Tone = Literal["good", "caution", "bad", "neutral"]
 
@@ -34,7 +33,7 @@ def judge(entry: Entry, computer: Computer) -> Verdict:
     if entry.summary.kind == "checkpoint":
         return Verdict("Shrink it to chat", "neutral", "A checkpoint is a source for shrinking.")
     try:
-        shape = Shape.from_metadata(GgufFile.open(Path(entry.path)).metadata)
+        shape = Shape.from_metadata(open_gguf(entry.path).metadata)
     except EngineError as error:
         return Verdict("Cannot be used", "bad", error.message)
     free_bytes = computer.memory_available_bytes

@@ -28,7 +28,7 @@ from app.shrink.running import RunningView
 from app.shrink.source import SourceCard
 from app.tasks import Task, TaskState
 from app.widgets import Card, EmptyState, ProgressBar, column, row, second, strong, title
-from engine.errors import AlreadyExists, EngineError, StorageError
+from engine.errors import AlreadyExists, EngineError, KeptAside, StorageError
 from engine.files import write_error
 from engine.hardware import detect
 from engine.quantize.recommend import Recommend
@@ -247,7 +247,9 @@ class ShrinkPage(QWidget):
 
     def _on_failed(self, error: EngineError) -> None:
         """Keep the choice as it is and offer the step that helps."""
-        if isinstance(error, AlreadyExists):
+        if isinstance(error, KeptAside):
+            self._show_problem(error)
+        elif isinstance(error, AlreadyExists):
             self._show_problem(error, "Use another name", self.result.take_numbered_name)
         elif isinstance(error, StorageError):
             self._show_problem(error, "Choose another folder", self.result.choose_folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -225,12 +226,13 @@ def test_a_dead_engine_is_one_click_away_from_alive(
     named(page.transcript.views[1]._problem, "Answer again")  # type: ignore[attr-defined]
 
 
-def test_a_bad_model_is_told_where_it_was_chosen(
-    qtbot: QtBot, page: ChatPage, tmp_path: Path
+def test_a_model_that_does_not_load_is_told_where_it_was_chosen(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    bad = tmp_path / "bad.gguf"
-    bad.write_bytes(b"no model " * 100)
-    page.open_model(str(bad))
+    strange = tmp_path / "strange.gguf"
+    name = b"\5\0\0\0\0\0\0\0llama"
+    strange.write_bytes(tiny_gguf.read_bytes().replace(name, name.replace(b"llama", b"lxama"), 1))
+    page.open_model(str(strange))
     wait_for(qtbot, page, State.NO_MODEL)
     assert page._card and page._card.isVisible()
     click(qtbot, page._card, "Load again")
@@ -238,6 +240,47 @@ def test_a_bad_model_is_told_where_it_was_chosen(
     wait_for(qtbot, page, State.NO_MODEL)
     click(qtbot, page._card, "Dismiss")
     assert page._card is None
+    assert page._context.settings.value.last_model == ""
+
+
+def test_a_bad_file_leaves_the_loaded_model_alone(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    page.open_model(str(tiny_gguf))
+    wait_for(qtbot, page, State.READY)
+    (tmp_path / "bad.gguf").write_bytes(b"no model " * 100)
+    shown: list[list[str]] = []
+    page.files_dropped.connect(shown.append)
+    page._drop.dropped.emit([str(tmp_path / "bad.gguf")])
+    assert page._card and page._card.isVisible()
+    assert "bad.gguf" in page._card.error.message
+    assert page.session.state == State.READY
+    assert page.session.model_path == str(tiny_gguf)
+    assert page._context.settings.value.last_model == str(tiny_gguf)
+    assert shown == []
+    page._drop.dropped.emit([str(tiny_gguf), "/other.gguf"])
+    assert shown == [[str(tiny_gguf), "/other.gguf"]]
+
+
+def test_a_disk_that_refuses_is_told_and_what_was_written_stays(
+    qtbot: QtBot, page: ChatPage
+) -> None:
+    conversation_id = talk(page._store, "one", "1")
+    open_conversation(qtbot, page, conversation_id)
+    other = sqlite3.connect(page._store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    page.panel.renamed.emit(conversation_id, "another")
+    assert page._card and "cannot be reached" in page._card.error.message
+    click(qtbot, page._card, "Dismiss")
+    page.panel.delete_requested.emit(conversation_id)
+    assert page._card and page.conversation_id == conversation_id
+    qtbot.keyClicks(page.composer.text, "and two")
+    page.composer.sent.emit("and two")
+    assert page.composer.text.toPlainText() == "and two"
+    other.execute("ROLLBACK")
+    other.close()
+    page.panel.renamed.emit(conversation_id, "another")
+    assert page._store.conversation(conversation_id).title == "another"
 
 
 def test_drafts_stay_with_their_conversation(qtbot: QtBot, page: ChatPage) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.chat.session import Session, State, messages_of
+from app.chat.session import Session, State
+from app.chat.stream import messages_of
 from app.context import SettingsStore
 from app.settings import SettingsFile
 from app.store import Message, Role, Status, Store

@@ -179,6 +179,16 @@ def test_an_index_that_disagrees_is_brought_in_order_by_the_next_version(tmp_pat
     store.close()
 
 
+def test_half_a_surrogate_pair_can_be_kept_and_searched(store: Store) -> None:
+    prompt = store.start_conversation("what is \ud800?")
+    assert prompt.content == "what is \ufffd?"
+    assert store.add_prompt(prompt.conversation_id, prompt.id, "a \ud83d\ude00").content == "a 😀"
+    store.set_draft(None, "\udfff")
+    assert store.draft(None) == "\ufffd"
+    store.rename(prompt.conversation_id, "\ud800 title")
+    assert len(store.conversations("title \ud800")) == 1
+
+
 def test_a_file_in_use_is_told_soon(store: Store) -> None:
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

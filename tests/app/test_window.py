@@ -205,14 +205,21 @@ def test_uncaught_exception_in_a_thread_opens_one_dialog(
     reporter.deleteLater()
 
 
-HEAVY = ("numpy", "llama_cpp", "huggingface_hub", "markdown_it", "pygments", "msgspec", "psutil")
+HEAVY = (
+    *("numpy", "llama_cpp", "huggingface_hub", "markdown_it", "pygments", "psutil"),
+    *("engine.client", "engine.library", "engine.inspect", "engine.convert"),
+)
 
 
-def test_first_paint_needs_nothing_heavy(own_home: Path) -> None:
+def test_first_paint_holds_the_chat_and_needs_nothing_heavy(own_home: Path) -> None:
     program = (
         "import sys, app.__main__ as m\n"
         "application, window, context = m.start([])\n"
+        "window.show()\n"
+        "application.processEvents()\n"
+        "assert window._is_painted and window.page('chat').composer.isVisible()\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+        "window.close()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
