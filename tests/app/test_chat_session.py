@@ -169,6 +169,26 @@ def test_a_dead_worker_costs_nothing_that_was_said(
     assert store.versions(last(store, prompt)) == (message.id, last(store, prompt).id)
 
 
+def test_a_worker_that_dies_while_it_stops(
+    qtbot: QtBot, store: Store, session: Session, endless_gguf: Path
+) -> None:
+    load(qtbot, session, endless_gguf)
+    prompt, waiting = store.start_conversation("Hello"), store.start_conversation("And then")
+    session.ask(prompt)
+    wait_for(qtbot, session, State.GENERATING)
+    session.ask(waiting)
+    assert session._worker
+    os.kill(session._worker.pid, signal.SIGSTOP)  # it hangs, and hears nothing
+    session.stop()
+    assert session.state == State.STOPPING
+    os.kill(session._worker.pid, signal.SIGKILL)
+    wait_for(qtbot, session, State.CRASHED)
+    message = last(store, prompt)
+    assert message.status == Status.STOPPED and message.content and message.error is None
+    assert last(store, waiting) == waiting
+    assert session.error
+
+
 def test_a_worker_that_dies_idle_is_told(qtbot: QtBot, session: Session, tiny_gguf: Path) -> None:
     load(qtbot, session, tiny_gguf)
     assert session._worker
