@@ -1,7 +1,7 @@
 """The window: a navigation rail and one page at a time. Wires pages to each other, no more.
 
-A page is imported and built when it is first shown. The first paint holds the chat: what that
-does not need (a scan for models, the engine's client, keys) comes after it.
+A page is imported and built when it is first shown. The window and its rail are painted first, the
+chat right after, and then what that does not need (a scan for models, keys).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app import icons, theme
 from app.context import AppContext
 
 if TYPE_CHECKING:
-    from PySide6.QtGui import QCloseEvent, QPaintEvent, QShowEvent
+    from PySide6.QtGui import QCloseEvent, QPaintEvent
 
     from app.jobs_panel import JobsButton, JobsPanel
     from app.tasks import Task
@@ -95,11 +95,6 @@ class Window(QMainWindow):
         shown = self._stack.currentWidget()
         return next((name for name, page in self._pages.items() if page is shown), "chat")
 
-    def showEvent(self, event: QShowEvent) -> None:
-        super().showEvent(event)
-        if not self._pages:
-            self.show_page("chat")
-
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         if not self._is_painted:
@@ -107,6 +102,8 @@ class Window(QMainWindow):
             QTimer.singleShot(0, self._on_first_painted)
 
     def _on_first_painted(self) -> None:
+        if not self._pages:
+            self.show_page("chat")
         self.complete()
         if self.context.settings.problem:
             self._tell(self.context.settings.problem)

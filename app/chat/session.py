@@ -18,7 +18,7 @@ from app.chat.stream import Stream, messages_of
 from app.context import SettingsStore
 from app.store import AnswerStats, Message, Status, Store
 from app.tasks import Relay, StartWorker, start_worker
-from engine.errors import EngineError, ErrorReport, WorkerCrashed
+from engine.errors import EngineError, ErrorReport, OutOfMemory, WorkerCrashed
 from engine.inference import Answer, Generate, Load, LoadSettings, ModelInfo
 from engine.jobs import Pace, Progress, Step
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLUSH_MS = 1000
+SHORTEST_N_CTX = 512
+USUAL_N_CTX = 4096
+"""Where a search for a context that fits begins, if none was ever loaded."""
 
 
 class State(Enum):
@@ -82,6 +85,8 @@ class Session(QObject):
         self.pace = Pace()
         self.error: EngineError | None = None
         self.n_ctx_used = 0
+        self._n_ctx = 0  # asked of the engine: 0 is what it thinks fits
+        self._n_ctx_loaded = 0
         self._store = store
         self._settings = settings
         self._start_worker = start_worker
@@ -120,6 +125,13 @@ class Session(QObject):
             return self._stream.prompt_tokens + self._stream.n_tokens
         return self.n_ctx_used
 
+    @property
+    def shorter_n_ctx(self) -> int:
+        """A context to try where the last one was too long for the memory, or 0."""
+        tried = self._n_ctx or self._n_ctx_loaded or USUAL_N_CTX
+        shorter = max(SHORTEST_N_CTX, tried // 2)
+        return shorter if isinstance(self.error, OutOfMemory) and shorter < tried else 0
+
     def is_queued(self, message_id: int) -> bool:
         return any(prompt.id == message_id for prompt in self._queue)
 
@@ -130,6 +142,7 @@ class Session(QObject):
         if path != self.model_path:
             self.unload()
             self.model_path = path
+            self._n_ctx = self._n_ctx_loaded = 0
             self.changed.emit()
 
     def load(self) -> None:
@@ -139,6 +152,11 @@ class Session(QObject):
         self._enter(State.LOADING)
         if not self._leaving:
             self._spawn()
+
+    def load_shorter(self) -> None:
+        """Load the chosen model with half the context, from now on."""
+        self._n_ctx = self.shorter_n_ctx
+        self.load()
 
     def dismiss(self) -> None:
         """Let the model go for good: what waits for it is not asked of another one."""
@@ -212,7 +230,7 @@ class Session(QObject):
             self._enter(State.CRASHED)
             return
         self._worker = worker[0]
-        settings = LoadSettings(n_threads=self._settings.value.n_threads)
+        settings = LoadSettings(n_ctx=self._n_ctx, n_threads=self._settings.value.n_threads)
         self._run(Load(self.model_path, settings))
 
     def _run(self, job: Load | Generate) -> None:
@@ -257,7 +275,7 @@ class Session(QObject):
             case Stepped(step=step):
                 self._on_step(step)
             case Succeeded(result=ModelInfo() as info):
-                self.info = info
+                self.info, self._n_ctx_loaded = info, info.n_ctx
                 self._settings.update(last_model=self.model_path)
                 self._enter(State.READY)
             case Succeeded(result=Answer() as answer):
@@ -319,18 +337,19 @@ class Session(QObject):
         self._enter(State.CRASHED)
 
     def _go_on(self) -> None:
-        """Begin the next answer, if the model is free."""
+        """Begin the next answer, if the model is free; what cannot begin goes on waiting."""
         if self.state != State.READY or not self._queue:
             return
-        prompt = self._queue.pop(0)
+        prompt = self._queue[0]
         assert self.info
         try:
             path = self._store.path_to(prompt.id)
             message = self._store.begin_answer(prompt, self.info.name)
-        except EngineError as error:  # the prompt stands there unanswered, with a button
+        except EngineError as error:
             self.store_failed.emit(error)
             self.changed.emit()
             return
+        del self._queue[0]
         self._stream = Stream(message, time.monotonic())
         self._run(Generate(messages=messages_of(path)))
         self._enter(State.READING_PROMPT)

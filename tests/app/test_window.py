@@ -211,7 +211,7 @@ HEAVY = (
 )
 
 
-def test_first_paint_holds_the_chat_and_needs_nothing_heavy(own_home: Path) -> None:
+def test_the_chat_comes_right_after_the_first_paint_and_needs_nothing_heavy(own_home: Path) -> None:
     program = (
         "import sys, app.__main__ as m\n"
         "application, window, context = m.start([])\n"
