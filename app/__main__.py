@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from PySide6.QtWidgets import QApplication
 
     from app.context import AppContext
-    from app.single_instance import SingleInstance
     from app.window import Window
 
 log = logging.getLogger(__name__)
@@ -45,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     instance = SingleInstance(folders().data)
     if not instance.claim():
-        return _hand_over(instance, model)
+        if instance.hand_over(model):
+            return 0
+        if not instance.claim():  # it may have closed meanwhile
+            return _tell_deaf()
     app, window, _context = start(words)
     instance.asked.connect(partial(_answer, window))
     window.show()
@@ -86,9 +88,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     context.settings.changed.connect(lambda: appearance.choose(context.settings.value.theme))
     window = Window(context)
     if model:
-        path = Path(model).absolute()
-        open_it = window.shrink if path.is_dir() else window.chat_with  # a folder is a checkpoint
-        open_it(str(path))
+        _open(window, model)
     return app, window, context
 
 
@@ -123,23 +123,20 @@ def _close_on_interrupt(window: Window) -> None:
 
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)  # it stays open
     notifier = QSocketNotifier(reader.fileno(), QSocketNotifier.Type.Read, window)
-    notifier.activated.connect(lambda: (reader.recv(64), writer))
+    notifier.activated.connect(lambda: reader.recv(64))
     signal.signal(signal.SIGINT, lambda *_: window.close())
 
 
-def _hand_over(instance: SingleInstance, path: str) -> int:
-    """Let the window that is open already do it; returns the exit status."""
-    if instance.hand_over(path):
-        return 0
-    sentence = "Snug is open already, but does not answer. Close it, then start it again."
-    print(sentence, file=sys.stderr)
-
+def _tell_deaf() -> int:
+    """Say that the window which has the conversations does not answer; returns the exit status."""
     from PySide6.QtWidgets import QApplication, QMessageBox
 
-    app = QApplication([sys.argv[0]])
-    QMessageBox.warning(None, app.applicationName() or "Snug", sentence)
+    sentence = "Snug is open already, but does not answer. Close it, then start it again."
+    print(sentence, file=sys.stderr)
+    _app = QApplication.instance() or QApplication([sys.argv[0]])
+    QMessageBox.warning(None, "Snug", sentence)
     return 1
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-INDEX_AGAIN = """
-    INSERT INTO titles_fts(titles_fts) VALUES ('rebuild');
-    INSERT INTO messages_fts(messages_fts) VALUES ('delete-all');
-    INSERT INTO messages_fts(rowid, content)
-        SELECT id, content FROM messages WHERE status <> 'streaming';
-"""
-"""Builds the search indexes from what they index."""
+INDEX_AGAIN = (
+    "INSERT INTO titles_fts(titles_fts) VALUES ('rebuild')",
+    "INSERT INTO messages_fts(messages_fts) VALUES ('delete-all')",
+    """INSERT INTO messages_fts(rowid, content)
+        SELECT id, content FROM messages WHERE status <> 'streaming'""",
+)
+"""Builds the search indexes from what they index, statement by statement."""
 
 MIGRATIONS = (
     """

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QLockFile, QObject, Signal
+from PySide6.QtCore import QLockFile, QObject, QStandardPaths, Signal
 
 if TYPE_CHECKING:
     from PySide6.QtNetwork import QLocalServer, QLocalSocket
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ANSWER_MS = 2000
+START_S = 4.0
+"""How long a window that has just been started may take until it listens."""
+AGAIN_S = 0.05
 MOST_BYTES = 8192
-"""A name that is longer is no file's."""
+"""In hexadecimal; a name that is longer is no file's."""
 MOST_WAITING = 8
 
 
@@ -63,14 +68,23 @@ class SingleInstance(QObject):
 
     def hand_over(self, path: str) -> bool:
         """Ask the running window to come to the front and open `path`; False if it is deaf."""
+        socket = self._connected()
+        if socket is None:
+            return False
+        socket.write(os.fsencode(path).hex().encode() + b"\n")
+        return socket.waitForReadyRead(ANSWER_MS) and bytes(socket.readAll().data()) == b"ok\n"
+
+    def _connected(self) -> QLocalSocket | None:
         from PySide6.QtNetwork import QLocalSocket
 
         socket = QLocalSocket()
-        socket.connectToServer(_address(self._folder))
-        if not socket.waitForConnected(ANSWER_MS):
-            return False
-        socket.write(path.encode("utf-8", "surrogateescape") + b"\n")
-        return socket.waitForReadyRead(ANSWER_MS) and bytes(socket.readAll().data()) == b"ok\n"
+        give_up_at = time.monotonic() + START_S
+        while time.monotonic() < give_up_at:
+            socket.connectToServer(_address(self._folder))
+            if socket.waitForConnected(ANSWER_MS):
+                return socket
+            time.sleep(AGAIN_S)
+        return None
 
     def close(self) -> None:
         """Let another process be the one."""
@@ -81,6 +95,7 @@ class SingleInstance(QObject):
     def _on_connection(self) -> None:
         assert self._server
         while socket := self._server.nextPendingConnection():
+            socket.setReadBufferSize(MOST_BYTES + 1)
             socket.disconnected.connect(socket.deleteLater)
             socket.readyRead.connect(lambda socket=socket: self._on_ready(socket))
 
@@ -89,18 +104,34 @@ class SingleInstance(QObject):
             if socket.bytesAvailable() > MOST_BYTES:
                 socket.abort()
             return
-        line = bytes(socket.readLine(MOST_BYTES).data())
-        if not line.endswith(b"\n"):
+        path = _path_in(bytes(socket.readLine(MOST_BYTES).data()))
+        if path is None:
             socket.abort()
             return
         socket.write(b"ok\n")
         socket.disconnectFromServer()
-        self.asked.emit(line[:-1].decode("utf-8", "surrogateescape"))
+        self.asked.emit(path)
+
+
+def _path_in(line: bytes) -> str | None:
+    """The path that another start sent, "" for none; None for what it never sends."""
+    try:
+        name = bytes.fromhex(line.decode("ascii"))
+    except ValueError:
+        return None
+    path = os.fsdecode(name)
+    is_path = not path or (Path(path).is_absolute() and b"\0" not in name)
+    return path if is_path and line.endswith(b"\n") else None
 
 
 def _address(folder: Path) -> str:
     """The socket lies in the user's own folder; on Windows it is a pipe of that user."""
     path = str(folder.absolute() / "snug.socket")
-    if sys.platform != "win32" and len(path) < 100:  # what the address of a socket can hold
+    if sys.platform != "win32" and len(os.fsencode(path)) < 100:  # the address holds no more
         return path
-    return f"snug-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:24]}"
+    name = f"snug-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}"
+    if sys.platform == "win32":
+        return name
+    # Not the folder for temporary files, where anyone could make it first.
+    own = QStandardPaths.writableLocation(QStandardPaths.StandardLocation.RuntimeLocation)
+    return str(Path(own) / name)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -99,11 +100,10 @@ class Store:
                 self._db.execute("PRAGMA synchronous = FULL")
                 self._db.execute("PRAGMA foreign_keys = ON")
                 self._migrate(migrations)
-                self._db.execute(
-                    "UPDATE messages SET status = ? WHERE status = ?",
-                    (Status.STOPPED, Status.STREAMING),
-                )
-                self.purge_deleted()
+            self._write(
+                "UPDATE messages SET status = ? WHERE status = ?", Status.STOPPED, Status.STREAMING
+            )
+            self.purge_deleted()
         except BaseException:
             self._db.close()
             raise
@@ -307,17 +307,21 @@ class Store:
         """Run `work` as one transaction: all of it is on the disk, or nothing."""
 
         def transaction() -> T:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                result = work()
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            return result
+            with self._transaction():
+                return work()
 
         return self._run(transaction)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _run(self, work: Callable[[], T]) -> T:
         """Run `work`; a damaged search index is built anew from the messages and it runs again."""
@@ -325,10 +329,12 @@ class Store:
             try:
                 return work()
             except sqlite3.DatabaseError as error:
-                if error.sqlite_errorname != "SQLITE_CORRUPT_VTAB":
+                if getattr(error, "sqlite_errorname", "") != "SQLITE_CORRUPT_VTAB":
                     raise
                 log.warning("search index built again: %s", error)
-                self._db.executescript(f"BEGIN; {INDEX_AGAIN} COMMIT;")
+                with self._transaction():
+                    for step in INDEX_AGAIN:
+                        self._db.execute(step)
                 return work()
 
     def _migrate(self, migrations: tuple[str, ...]) -> None:

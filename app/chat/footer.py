@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from PySide6.QtWidgets import QWidget
 
@@ -18,9 +19,13 @@ NEARLY_FULL = 0.85
 
 
 class Footer(QWidget):
-    def __init__(self, session: Session, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, session: Session, context_used: Callable[[], int], parent: QWidget | None = None
+    ) -> None:
+        """`context_used` tells the tokens of the conversation on screen, 0 while not counted."""
         super().__init__(parent)
         self._session = session
+        self._context_used = context_used
         self._shown_at = 0.0
         self._context = second("")
         self._context.setWordWrap(False)
@@ -35,26 +40,25 @@ class Footer(QWidget):
         line.setContentsMargins(theme.SPACE_16, 0, theme.SPACE_16, 0)
         self.setLayout(line)
         self.setFixedHeight(theme.SPACE_24)
-        session.changed.connect(self._show)
         session.answer_grew.connect(self._on_grown)
-        self._show()
 
     def _on_grown(self) -> None:
         if time.monotonic() - self._shown_at > SHOWN_S:
-            self._show()
+            self.refresh()
 
-    def _show(self) -> None:
+    def refresh(self) -> None:
         self._shown_at = time.monotonic()
         session = self._session
         info = session.info
-        is_known = info is not None and session.context_used > 0  # a stored chat is not read yet
+        used = self._context_used()
+        is_known = info is not None and used > 0
         self._context.setVisible(is_known)
         self._bar.setVisible(is_known)
         self._note.setText("")
         if info:
-            fraction = session.context_used / max(1, info.n_ctx)
+            fraction = used / max(1, info.n_ctx)
             self._context.setText(f"context {format_percent(fraction)}")
-            self._context.setToolTip(f"{session.context_used:,} of {info.n_ctx:,} tokens")
+            self._context.setToolTip(f"{used:,} of {info.n_ctx:,} tokens")
             self._bar.set_fraction(fraction)
             self._bar.set_colour("caution" if fraction > NEARLY_FULL else "accent")
             if fraction > NEARLY_FULL:

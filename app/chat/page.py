@@ -17,16 +17,16 @@ from app import theme
 from app.chat.composer import Composer
 from app.chat.conversations import ConversationPanel
 from app.chat.footer import Footer
+from app.chat.greeting import Greeting
 from app.chat.picker import ModelPicker
+from app.chat.problem_place import ProblemPlace
 from app.chat.session import Session, State
 from app.chat.toast import Toast
 from app.chat.told import told
 from app.chat.transcript import Transcript
 from app.context import AppContext
 from app.models.drop import DropArea
-from app.problems import ProblemCard
 from app.store import Message, Role, Store
-from app.widgets import EmptyState
 from app.words import format_percent
 from engine.errors import EngineError
 
@@ -54,15 +54,13 @@ class ChatPage(QWidget):
         self.session = Session(self._store, context.settings, parent=self)
         self.conversation_id: int | None = None
         self._sidebar_wanted: bool | None = None
-        self._card: ProblemCard | None = None
         self._build()
         self._connect()
         last_model = context.settings.value.last_model
         if last_model and Path(last_model).exists():
             self.session.choose(last_model)
-        self.composer.set_text(self._store.draft(None))
-        self._refresh_list()
         self._refresh()
+        self._show_stored()
         if problem:
             self.show_problem(problem)
 
@@ -76,7 +74,7 @@ class ChatPage(QWidget):
         if path == self.session.model_path and self.session.info:
             return
         require_chat_model(Path(path))
-        self._close_card()
+        self.problems.clear()
         self.session.choose(path)
         self.session.load()
         self.composer.setFocus()
@@ -96,40 +94,31 @@ class ChatPage(QWidget):
         self._save_draft()
         self.session.shutdown()
 
+    @told
+    def _show_stored(self) -> None:
+        self._refresh_list()
+        self.composer.set_text(self._store.draft(None))
+
     # building
 
     def _build(self) -> None:
         self.panel = ConversationPanel()
         self.picker = ModelPicker(self._context, self.session)
-        self.transcript = Transcript(self._store.versions)
-        self._greeting = QStackedWidget()
+        self.transcript = Transcript(self._versions_of)
+        self._greeting = Greeting()
         self._body = QStackedWidget()
         self._body.addWidget(self._greeting)
         self._body.addWidget(self.transcript)
-        self._invitation = EmptyState(
-            "models",
-            "Choose a model to chat with",
-            "Pick one above, drop a GGUF file here, or shrink a checkpoint to fit this computer.",
-            "Go to Models",
-        )
-        self._welcome = EmptyState(
-            "chat",
-            "What can I help with?",
-            "The model runs on this computer. What you write stays here.",
-        )
-        self._greeting.addWidget(self._invitation)
-        self._greeting.addWidget(self._welcome)
         self.composer = Composer()
-        self.footer = Footer(self.session)
+        self.footer = Footer(self.session, self._context_used)
         self.toast = Toast(self, above=self.composer)
-        self._cards = QVBoxLayout()
-        self._cards.setContentsMargins(0, 0, 0, theme.SPACE_8)
+        self.problems = ProblemPlace(self._on_problem_dismissed)
         foot = QWidget()
         foot.setMaximumWidth(theme.READING_WIDTH)
         column = QVBoxLayout(foot)
         column.setContentsMargins(0, 0, 0, theme.SPACE_8)
         column.setSpacing(theme.SPACE_4)
-        column.addLayout(self._cards)
+        column.addLayout(self.problems)
         column.addWidget(self.composer)
         column.addWidget(self.footer)
         across = QHBoxLayout()
@@ -159,7 +148,7 @@ class ChatPage(QWidget):
         self.picker.models_requested.connect(self.models_requested)
         self.picker.file_chosen.connect(self.open_model)
         self.picker.sidebar_requested.connect(self._on_sidebar_requested)
-        self._invitation.activated.connect(self.models_requested)
+        self._greeting.models_requested.connect(self.models_requested)
         self._drop.dropped.connect(self._on_dropped)
         self.composer.sent.connect(self._on_sent)
         self.composer.stopped.connect(self.session.stop)
@@ -180,9 +169,12 @@ class ChatPage(QWidget):
     # what the user does
 
     def _on_dropped(self, paths: list[str]) -> None:
-        """Chat with the first; all are in the list of models from now on."""
-        self.open_model(paths[0])
-        is_refused = self.session.model_path != paths[0]
+        """Chat with the first that can; all are in the list of models from now on."""
+        from app.models.add import is_chat_model
+
+        first = next((path for path in paths if is_chat_model(Path(path))), paths[0])
+        self.open_model(first)
+        is_refused = self.session.model_path != first
         if added := paths[1:] if is_refused else paths:
             self.files_dropped.emit(added)
 
@@ -190,39 +182,39 @@ class ChatPage(QWidget):
     def _on_sent(self, text: str) -> None:
         if self.conversation_id is None:
             prompt = self._store.start_conversation(text)
-            self._store.set_draft(None, "")
         else:
             leaf_id = self._store.conversation(self.conversation_id).active_leaf_id
             prompt = self._store.add_prompt(self.conversation_id, leaf_id, text)
-        self.conversation_id = prompt.conversation_id
         self.composer.take()
+        self._save_draft()
+        self.conversation_id = prompt.conversation_id
         self.transcript.add(prompt)
         self._ask(prompt)
         self._refresh_list()
 
     def _ask(self, prompt: Message) -> None:
-        self._close_card()
+        self.problems.clear()
         self.session.ask(prompt)
 
     @told
     def _on_edited(self, message: Message, text: str) -> None:
-        self._stop_here()
         prompt = self._store.add_prompt(message.conversation_id, message.parent_id, text)
+        self._stop_here()
         self._show_path(prompt.id)
         self._ask(prompt)
 
     @told
     def _on_regenerate_requested(self, message: Message) -> None:
         assert message.parent_id is not None
+        prompt = self._store.message(message.parent_id)
         self._stop_here()
-        self._show_path(message.parent_id)
-        self._ask(self._store.message(message.parent_id))
+        self._show_path(prompt.id)
+        self._ask(prompt)
 
     @told
     def _on_version_chosen(self, message_id: int) -> None:
         self._store.show_version(message_id)
-        self._show_path(self._store.conversation(self._open_id()).active_leaf_id)
-        self._refresh()
+        self._open(self.conversation_id)
 
     def _stop_here(self) -> None:
         """Stop the answer that is being written into the open conversation."""
@@ -249,7 +241,6 @@ class ChatPage(QWidget):
     @told
     def _on_undone(self, conversation_id: int) -> None:
         self._store.restore(conversation_id)
-        self._refresh_list()
         self._open(conversation_id)
 
     def _on_sidebar_requested(self) -> None:
@@ -258,6 +249,7 @@ class ChatPage(QWidget):
 
     # what the session tells
 
+    @told
     def _on_answer_started(self, message: Message) -> None:
         if message.conversation_id == self.conversation_id:
             self.transcript.add(message)
@@ -298,9 +290,12 @@ class ChatPage(QWidget):
         ]
         self.transcript.show_path(path)
 
-    def _open_id(self) -> int:
-        assert self.conversation_id is not None
-        return self.conversation_id
+    def _versions_of(self, message: Message) -> tuple[int, ...]:
+        try:
+            return self._store.versions(message)
+        except EngineError as error:  # no reason to leave the message out
+            log.warning("versions not read: %s", error.details)
+            return (message.id,)
 
     def _save_draft(self) -> None:
         self._drafting.stop()
@@ -326,18 +321,28 @@ class ChatPage(QWidget):
         self._body.setCurrentWidget(
             self._greeting if self.conversation_id is None else self.transcript
         )
-        self._greeting.setCurrentWidget(self._welcome if has_model else self._invitation)
+        self._greeting.set_has_model(has_model)
         self.transcript.set_crashed(session.state == State.CRASHED)
+        self.footer.refresh()
         self._refresh_note()
         self._refresh_stage()
         self._refresh_problem()
+
+    def _context_used(self) -> int:
+        """Tokens of the conversation on screen, as far as they have been counted."""
+        answering = self.session.answering
+        if answering and answering.conversation_id == self.conversation_id:
+            return self.session.context_used
+        counts = (view.message.stats for view in reversed(self.transcript.views))
+        return next((stats.n_ctx_used for stats in counts if stats), 0)
 
     def _refresh_note(self) -> None:
         """What becomes of a prompt that stands at the end without an answer."""
         last = self.transcript.views[-1].message if self.transcript.views else None
         if last is None or last.role != Role.USER:
             return
-        if not self.session.is_queued(last.id):
+        waits = self.session.is_queued(last.id) and self.session.state != State.READY
+        if not waits:
             self.transcript.set_prompt_note("", is_unanswered=bool(self.session.model_path))
         elif self.session.state == State.LOADING:
             note = "Message queued, will be sent when the model has loaded"
@@ -355,33 +360,24 @@ class ChatPage(QWidget):
 
     def _refresh_problem(self) -> None:
         """Show why there is no model, unless the last answer on screen says so already."""
-        error = self.session.error
+        error, card = self.session.error, self.problems.card
         views = self.transcript.views
         told = views[-1].message.error if views and self.conversation_id is not None else None
         if error is None or (told and told.message == error.message):
-            if self._card and self._card.action_button:
-                self._close_card()
-        elif self._card is None or self._card.error is not error:
-            self.show_problem(error, "Load again")
+            if card and card.action_button:
+                self.problems.clear()
+        elif card is None or card.error is not error:
+            if self.session.shorter_n_ctx:
+                reload, words = self.session.load_shorter, "Try a shorter context"
+            else:
+                reload, words = self.session.load, "Load again"
+            self.problems.show_problem(error, words, reload)
 
-    def show_problem(self, error: EngineError, action_text: str | None = None) -> None:
-        self._close_card()
-        self._card = ProblemCard(error, action_text)
-        self._card.action.connect(self.session.load)
-        self._card.dismissed.connect(self._on_card_dismissed)
-        self._cards.addWidget(self._card)
-        self._card.show()
+    def show_problem(self, error: EngineError) -> None:
+        self.problems.show_problem(error)
 
-    def _on_card_dismissed(self) -> None:
+    def _on_problem_dismissed(self) -> None:
         self.session.error = None
-        self._close_card()
-
-    def _close_card(self) -> None:
-        if self._card:
-            self._cards.removeWidget(self._card)
-            self._card.hide()
-            self._card.deleteLater()
-            self._card = None
 
     # size
 

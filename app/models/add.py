@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.errors import FormatError, NotFound
+from engine.errors import EngineError, FormatError, NotFound
 from engine.inspect import describe
 from engine.library import find_models
 
@@ -37,3 +37,11 @@ def require_chat_model(path: Path) -> None:
             f"{path.name} is a checkpoint: it has to be shrunk before a chat.",
             hint="Shrink it, then chat with the result.",
         )
+
+
+def is_chat_model(path: Path) -> bool:
+    try:
+        require_chat_model(path)
+    except EngineError:
+        return False
+    return True

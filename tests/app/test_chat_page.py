@@ -234,12 +234,12 @@ def test_a_model_that_does_not_load_is_told_where_it_was_chosen(
     strange.write_bytes(tiny_gguf.read_bytes().replace(name, name.replace(b"llama", b"lxama"), 1))
     page.open_model(str(strange))
     wait_for(qtbot, page, State.NO_MODEL)
-    assert page._card and page._card.isVisible()
-    click(qtbot, page._card, "Load again")
+    assert page.problems.card and page.problems.card.isVisible()
+    click(qtbot, page.problems.card, "Load again")
     wait_for(qtbot, page, State.LOADING)
     wait_for(qtbot, page, State.NO_MODEL)
-    click(qtbot, page._card, "Dismiss")
-    assert page._card is None
+    click(qtbot, page.problems.card, "Dismiss")
+    assert page.problems.card is None
     assert page._context.settings.value.last_model == ""
 
 
@@ -252,8 +252,8 @@ def test_a_bad_file_leaves_the_loaded_model_alone(
     shown: list[list[str]] = []
     page.files_dropped.connect(shown.append)
     page._drop.dropped.emit([str(tmp_path / "bad.gguf")])
-    assert page._card and page._card.isVisible()
-    assert "bad.gguf" in page._card.error.message
+    assert page.problems.card and page.problems.card.isVisible()
+    assert "bad.gguf" in page.problems.card.error.message
     assert page.session.state == State.READY
     assert page.session.model_path == str(tiny_gguf)
     assert page._context.settings.value.last_model == str(tiny_gguf)
@@ -270,10 +270,10 @@ def test_a_disk_that_refuses_is_told_and_what_was_written_stays(
     other = sqlite3.connect(page._store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     page.panel.renamed.emit(conversation_id, "another")
-    assert page._card and "cannot be reached" in page._card.error.message
-    click(qtbot, page._card, "Dismiss")
+    assert page.problems.card and "cannot be reached" in page.problems.card.error.message
+    click(qtbot, page.problems.card, "Dismiss")
     page.panel.delete_requested.emit(conversation_id)
-    assert page._card and page.conversation_id == conversation_id
+    assert page.problems.card and page.conversation_id == conversation_id
     qtbot.keyClicks(page.composer.text, "and two")
     page.composer.sent.emit("and two")
     assert page.composer.text.toPlainText() == "and two"
@@ -468,7 +468,7 @@ def test_a_newer_history_is_left_alone_and_told(qtbot: QtBot, context: AppContex
     page = ChatPage(context)
     qtbot.addWidget(page)
     page.show()
-    assert page._card and "newer Snug" in page._card.error.message
+    assert page.problems.card and "newer Snug" in page.problems.card.error.message
     page.shutdown()
     qtbot.waitUntil(lambda: not page.picker._scan.is_running, timeout=WAIT_MS)
 
