@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -172,6 +175,39 @@ def test_a_folder_that_cannot_be_written_offers_another(
     wait_for(qtbot, page, State.DONE)
     assert problems(page) == []
     assert (tmp_path / "new" / "Tiny-Q8_0.gguf").is_file()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("only root on Linux can make a disk")
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this container may not mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_told_and_another_folder_helps(
+    qtbot: QtBot, page: ShrinkPage, tiny_checkpoint: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    look_at(qtbot, page, tiny_checkpoint)
+    page.result.set_folder(small_disk)
+
+    click(page.result.shrink_button)
+    wait_for(qtbot, page, State.READY)
+
+    (problem,) = problems(page)
+    assert "not enough space" in problem.error.message
+    assert problem.action_button and problem.action_button.text() == "Choose another folder"
+    assert list(small_disk.iterdir()) == []
+    page.result.set_folder(tmp_path)
+    click(page.result.shrink_button)
+    wait_for(qtbot, page, State.DONE)
+    assert (tmp_path / "Tiny-Q8_0.gguf").is_file()
 
 
 def quantized(tmp_path: Path, tiny_checkpoint: Path) -> Path:
