@@ -6,7 +6,6 @@ process left is taken over), a local socket, for this user only, carries the nam
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import sys
@@ -109,6 +108,7 @@ class SingleInstance(QObject):
             socket.abort()
             return
         socket.write(b"ok\n")
+        socket.flush()  # before the window is busy with what was asked
         socket.disconnectFromServer()
         self.asked.emit(path)
 
@@ -129,6 +129,8 @@ def _address(folder: Path) -> str:
     path = str(folder.absolute() / "snug.socket")
     if sys.platform != "win32" and len(os.fsencode(path)) < 100:  # the address holds no more
         return path
+    import hashlib  # 2 ms of the start that few folders need
+
     name = f"snug-{hashlib.sha256(os.fsencode(path)).hexdigest()[:24]}"
     if sys.platform == "win32":
         return name

@@ -362,8 +362,8 @@ class ChatPage(QWidget):
         """Show why there is no model, unless the last answer on screen says so already."""
         error, card = self.session.error, self.problems.card
         views = self.transcript.views
-        told = views[-1].message.error if views and self.conversation_id is not None else None
-        if error is None or (told and told.message == error.message):
+        said = views[-1].message.error if views and self.conversation_id is not None else None
+        if error is None or (said and said.message == error.message):
             if card and card.action_button:
                 self.problems.clear()
         elif card is None or card.error is not error:

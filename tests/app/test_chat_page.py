@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,9 +31,11 @@ from app.chat.text import LinkDialog, TextView
 from app.context import AppContext
 from app.schema import MIGRATIONS
 from app.store import AnswerStats, Message, Status, Store
+from engine.client import Worker
 from tests.helpers.clicks import click, named
 
 WAIT_MS = 60_000
+FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
 STATS = AnswerStats(9, 9, 100.0, 0.42, 30, 42.0, "length", 512, 39, 1)
 
 
@@ -260,6 +263,75 @@ def test_a_bad_file_leaves_the_loaded_model_alone(
     assert shown == []
     page._drop.dropped.emit([str(tiny_gguf), "/other.gguf"])
     assert shown == [[str(tiny_gguf), "/other.gguf"]]
+
+
+def test_of_many_files_the_first_that_can_chat_is_loaded(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.gguf").write_bytes(tiny_gguf.read_bytes()[:1000])
+    paths = [str(tmp_path / "bad.gguf"), str(tiny_checkpoint), str(tiny_gguf)]
+    with qtbot.waitSignal(page.files_dropped) as added:
+        page._drop.dropped.emit(paths)
+    assert added.args == [paths]
+    wait_for(qtbot, page, State.READY)
+    assert page.session.model_path == str(tiny_gguf)
+
+
+def test_a_shorter_context_is_one_click_away(qtbot: QtBot, page: ChatPage, tiny_gguf: Path) -> None:
+    command = [sys.executable, str(FAKE), "little-memory"]
+    page.session._start_worker = lambda on_exit: Worker.start(on_exit, command=command)
+    page.open_model(str(tiny_gguf))
+    for _ in range(2):
+        wait_for(qtbot, page, State.CRASHED)
+        click(qtbot, page, "Try a shorter context")
+    wait_for(qtbot, page, State.READY)
+    assert page.picker._context_label.text() == "1K context"
+    assert page.problems.card is None
+
+
+def test_the_context_in_use_is_that_of_the_conversation_on_screen(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path
+) -> None:
+    ready(qtbot, page, tiny_gguf)
+    assert not page.footer._context.isVisible()
+    asked = page._store.start_conversation("One").conversation_id
+    answered = talk(page._store, "Two", "2")
+    open_conversation(qtbot, page, answered)
+    assert page.footer._context.isVisible()
+    assert page.footer._context.toolTip() == f"{STATS.n_ctx_used} of 512 tokens"
+    open_conversation(qtbot, page, asked)
+    assert not page.footer._context.isVisible()
+
+
+def test_words_go_only_to_the_answer_they_belong_to(
+    qtbot: QtBot, page: ChatPage, endless_gguf: Path
+) -> None:
+    ready(qtbot, page, endless_gguf)
+    say(qtbot, page, "Hello")
+    wait_for(qtbot, page, State.GENERATING)
+    page.transcript.add(page._store.begin_answer(page.transcript.views[0].message, "other"))
+    strange = page.transcript.views[-1]
+    with qtbot.waitSignals([page.session.answer_grew] * 3, timeout=WAIT_MS):
+        pass
+    page.session.stop()
+    wait_for(qtbot, page, State.READY)
+    assert not words_of(strange)
+
+
+def test_what_could_not_be_asked_has_a_button(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path
+) -> None:
+    page.open_model(str(tiny_gguf))
+    say(qtbot, page, "Hello")
+    other = sqlite3.connect(page._store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    wait_for(qtbot, page, State.READY)
+    assert page.problems.card and "cannot be reached" in page.problems.card.error.message
+    other.execute("ROLLBACK")
+    other.close()
+    with qtbot.waitSignal(page.session.answer_ended, timeout=WAIT_MS):
+        click(qtbot, page.transcript.views[-1], "Answer this")
+    assert page.problems.card is None
 
 
 def test_a_disk_that_refuses_is_told_and_what_was_written_stays(

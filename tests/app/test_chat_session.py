@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,16 +204,98 @@ def test_a_worker_that_dies_idle_is_told(qtbot: QtBot, session: Session, tiny_gg
 def test_a_worker_that_dies_loading_is_told(
     qtbot: QtBot, store: Store, tmp_path: Path, mode: str, code: str
 ) -> None:
-    settings = SettingsStore(SettingsFile(tmp_path / "settings.json"))
-    command = [sys.executable, str(FAKE), mode]
-    session = Session(store, settings, lambda on_exit: Worker.start(on_exit, command=command))
-    session.choose(str(tmp_path / "any.gguf"))
+    session = faked(store, tmp_path, mode)
     prompt = store.start_conversation("Hello")
     session.ask(prompt)
     wait_for(qtbot, session, State.CRASHED)
     assert session.error and session.error.code == code
     assert last(store, prompt) == prompt
     session.shutdown()
+
+
+def faked(store: Store, tmp_path: Path, mode: str) -> Session:
+    settings = SettingsStore(SettingsFile(tmp_path / "settings.json"))
+    command = [sys.executable, str(FAKE), mode]
+    session = Session(store, settings, lambda on_exit: Worker.start(on_exit, command=command))
+    session.choose(str(tmp_path / "any.gguf"))
+    return session
+
+
+def test_a_worker_that_does_not_hear_its_cancel(qtbot: QtBot, store: Store, tmp_path: Path) -> None:
+    session = faked(store, tmp_path, "stuck")
+    prompt = store.start_conversation("Hello")
+    session.ask(prompt)
+    wait_for(qtbot, session, State.GENERATING)
+    session.stop()
+    wait_for(qtbot, session, State.CRASHED)
+    message = last(store, prompt)
+    assert message.status == Status.STOPPED and message.content and message.error is None
+    assert session.error and "did not stop" in session.error.message
+    session.load()
+    wait_for(qtbot, session, State.READY)
+    session.shutdown()
+
+
+def test_a_shorter_context_until_it_fits(qtbot: QtBot, store: Store, tmp_path: Path) -> None:
+    session = faked(store, tmp_path, "little-memory")
+    assert session.shorter_n_ctx == 0
+    session.load()
+    for shorter in (2048, 1024):
+        wait_for(qtbot, session, State.CRASHED)
+        assert session.shorter_n_ctx == shorter
+        session.load_shorter()
+    wait_for(qtbot, session, State.READY)
+    assert session.info and session.info.n_ctx == 1024
+    assert session.shorter_n_ctx == 0
+    session.load()  # what once was too long is not tried again
+    wait_for(qtbot, session, State.READY)
+    assert session.info.n_ctx == 1024
+    session.shutdown()
+
+
+def test_there_is_a_shortest_context(qtbot: QtBot, store: Store, tmp_path: Path) -> None:
+    session = faked(store, tmp_path, "out-of-memory")
+    session.load()
+    for _ in (2048, 1024, 512):
+        wait_for(qtbot, session, State.CRASHED)
+        session.load_shorter()
+    wait_for(qtbot, session, State.CRASHED)
+    assert session.shorter_n_ctx == 0
+    session.shutdown()
+
+
+def test_a_prompt_waits_while_the_disk_refuses(
+    qtbot: QtBot, store: Store, session: Session, tiny_gguf: Path
+) -> None:
+    load(qtbot, session, tiny_gguf)
+    prompts = [store.start_conversation("Hello"), store.start_conversation("Hi")]
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for prompt in prompts:
+        with qtbot.waitSignal(session.store_failed, timeout=WAIT_MS):
+            session.ask(prompt)
+    assert session.state == State.READY
+    assert all(session.is_queued(prompt.id) for prompt in prompts)
+    other.execute("ROLLBACK")
+    other.close()
+    session.ask(prompts[1])
+    qtbot.waitUntil(
+        lambda: all(
+            (last(store, prompt).role, last(store, prompt).status)
+            == (Role.ASSISTANT, Status.COMPLETE)
+            for prompt in prompts
+        ),
+        timeout=WAIT_MS,
+    )
+
+
+def test_half_a_surrogate_pair_is_answered(
+    qtbot: QtBot, store: Store, session: Session, tiny_gguf: Path
+) -> None:
+    load(qtbot, session, tiny_gguf)
+    with qtbot.waitSignal(session.answer_ended, timeout=WAIT_MS) as ended:
+        session.ask(store.start_conversation("What is \ud800?"))
+    assert ended.args[0].status == Status.COMPLETE
 
 
 def test_a_file_that_is_no_model(qtbot: QtBot, session: Session, tmp_path: Path) -> None:

@@ -167,6 +167,36 @@ def test_a_damaged_search_index_is_built_again(store: Store) -> None:
     assert len(store.conversations("herons")) == 1
 
 
+def test_a_damaged_search_index_does_not_keep_the_file_closed(store: Store) -> None:
+    prompt = store.start_conversation("birds")
+    store.begin_answer(prompt, "tiny")
+    store.delete(prompt.conversation_id)
+    kept = store.start_conversation("all about storks")
+    with sqlite3.connect(store.path) as other:
+        other.execute("DELETE FROM messages_fts_data WHERE id > 10")
+        other.execute("DELETE FROM titles_fts_data WHERE id > 10")
+    other.close()
+    store.close()
+    again = Store(store.path)
+    assert [c.id for c in again.conversations("storks")] == [kept.conversation_id]
+    again.close()
+
+
+def test_an_index_that_cannot_be_built_again_is_told_and_blocks_nothing(store: Store) -> None:
+    prompt = store.start_conversation("all about storks")
+    with sqlite3.connect(store.path) as other:
+        other.execute("DELETE FROM messages_fts_data WHERE id > 10")
+    other.close()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StorageError, match="cannot be reached"):
+        store.conversations("storks")
+    other.execute("ROLLBACK")
+    other.close()
+    store.rename(prompt.conversation_id, "birds")
+    assert len(store.conversations("storks")) == 1
+
+
 def test_an_index_that_disagrees_is_brought_in_order_by_the_next_version(tmp_path: Path) -> None:
     store = Store(tmp_path / "conversations.sqlite", MIGRATIONS[:1])
     prompt = store.start_conversation("birds")

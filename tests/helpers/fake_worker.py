@@ -9,10 +9,18 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 
 def say(event: dict[str, object]) -> None:
     print(json.dumps(event), flush=True)
+
+
+def say_loaded(request: dict[str, Any], n_ctx: int) -> None:
+    names = dict.fromkeys(("path", "name", "architecture", "type", "device"), "fake")
+    figures = dict.fromkeys(("n_params", "size_bytes", "n_ctx_train", "n_vocab", "n_threads"), 1)
+    result = {**names, **figures, "n_ctx": n_ctx, "has_chat_template": True, "load_seconds": 0.0}
+    say({"type": "result", "id": request["id"], "result": result})
 
 
 def main(mode: str) -> None:
@@ -28,7 +36,13 @@ def main(mode: str) -> None:
             os.abort()
         elif mode == "kill":
             os.kill(os.getpid(), 9)
-        elif mode == "out-of-memory":
+        elif mode == "stuck" and request["type"] == "cancel":
+            os._exit(70)
+        elif mode == "stuck" and request["job"]["type"] == "Load":
+            say_loaded(request, 512)
+        elif mode == "little-memory" and 0 < request["job"]["settings"]["n_ctx"] <= 1024:
+            say_loaded(request, request["job"]["settings"]["n_ctx"])
+        elif mode in ("out-of-memory", "little-memory"):
             print("ggml_backend_cpu: failed to allocate buffer of size 99", file=sys.stderr)
             os.abort()
         elif mode == "deaf":
