@@ -35,7 +35,9 @@ def format_count(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """0.42 -> "0.4 s", 75 -> "1 min 15 s", 4000 -> "1 h 7 min"."""
+    """0.01 -> "under 0.1 s", 0.42 -> "0.4 s", 75 -> "1 min 15 s", 4000 -> "1 h 7 min"."""
+    if 0 < seconds < 0.05:
+        return "under 0.1 s"
     if seconds < 59.5:
         return f"{_short(seconds)} s"
     whole = round(seconds)

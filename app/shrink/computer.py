@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from app.widgets import Card, body, second, section
-from app.words import format_bytes
+from app.words import format_bytes, format_percent
 from engine.hardware import Computer
 
 
@@ -21,5 +21,7 @@ class ComputerCard(Card):
 
     def show_computer(self, computer: Computer) -> None:
         self._sentence.setText(computer.sentence())
-        self._free.setText(f"{format_bytes(computer.memory_available_bytes)} of memory free now")
-        self._free.setToolTip("GB are 1,000,000,000 bytes. Close programs to have more.")
+        share = computer.memory_available_bytes / computer.memory_total_bytes
+        self._free.setText(f"{format_percent(share)} of the memory is free now")
+        free = format_bytes(computer.memory_available_bytes)
+        self._free.setToolTip(f"{free}; a GB is 1,000,000,000 bytes. Close programs to have more.")

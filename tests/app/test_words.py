@@ -33,6 +33,7 @@ def test_count(count: int, said: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
+        (0.01, "under 0.1 s"),
         (0.42, "0.4 s"),
         (12.3, "12 s"),
         (59.6, "1 min"),
