@@ -23,7 +23,7 @@ from app.models.page import ModelsPage
 from app.shrink.page import ShrinkPage
 from app.store import Status
 from app.window import Window
-from tests.helpers.clicks import click, named
+from tests.helpers.clicks import click
 
 WAIT_MS = 60_000
 
@@ -154,11 +154,14 @@ def test_a_bad_file_is_refused_in_words_and_nothing_is_lost(
     window.chat_with(str(bad))
     chat: ChatPage = window.page("chat")
     say(qtbot, chat, "My words")
-    qtbot.waitUntil(lambda: chat.session.error is not None and settled(chat), timeout=WAIT_MS)
-    assert chat.session.error and "incomplete" in chat.session.error.message
-    texts = [view.message.content for view in chat.transcript.views]
-    assert "My words" in [*texts, chat.composer.text.toPlainText()]
-    assert named(chat, "Load again").isEnabled()
+    assert chat.problems.card and "incomplete" in chat.problems.card.error.message
+    assert chat.composer.text.toPlainText() == "My words"
+
+    window.chat_with(str(tiny_gguf))
+    qtbot.keyClick(chat.composer.text, Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 2, timeout=WAIT_MS)
+    assert chat.transcript.views[0].message.content == "My words"
+    assert last_message(chat).status == Status.COMPLETE and chat.problems.card is None
 
 
 def test_the_main_ways_have_keys(qtbot: QtBot, window: Window) -> None:
