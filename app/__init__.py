@@ -1,3 +1,3 @@
 """Snug's window: widgets, signals and words. Everything about models lives in `engine`."""
 
-__version__ = "0.1.0"
+from engine import __version__ as __version__

@@ -99,7 +99,7 @@ def _model(words: list[str]) -> str:
 
 
 def _open(window: Window, path: str) -> None:
-    open_it = window.shrink if Path(path).is_dir() else window.chat_with  # a folder: a checkpoint
+    open_it = window.add_and_shrink if Path(path).is_dir() else window.chat_with
     open_it(path)
 
 
@@ -144,7 +144,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     import argparse
 
     parser = argparse.ArgumentParser("snug", description="Shrink models and chat with them.")
-    parser.add_argument("model", nargs="?", help="a GGUF file or a checkpoint folder to chat with")
+    parser.add_argument(
+        "model", nargs="?", help="a GGUF file to chat with, or a checkpoint folder to shrink"
+    )
     parser.add_argument("--version", action="version", version=f"snug {__version__}")
     return parser.parse_args(words)
 

@@ -156,6 +156,11 @@ class Window(QMainWindow):
         self.show_page("shrink")
         self.page("shrink").set_source(path)
 
+    def add_and_shrink(self, path: str) -> None:
+        """Shrink the checkpoint folder at `path`, which need not be in the list of models yet."""
+        self.show_page("shrink")
+        self.page("shrink").choose(path)
+
     # The rail
 
     def _build_rail(self) -> QFrame:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from pathlib import Path
+
 
 def _short(value: float) -> str:
     """Two significant digits below 10, whole numbers above, no trailing zero: 4.9, 16, 8."""
@@ -72,6 +76,14 @@ def format_speed(per_second: float, unit: str) -> str:
 def format_percent(fraction: float) -> str:
     """0.123 -> "12 %"; only a finished thing says "100 %"."""
     return f"{min(99, int(fraction * 100)) if fraction < 1 else 100} %"
+
+
+def format_path(path: str | Path) -> str:
+    """A path as people read it: what lies in the home folder begins with "~" (not on Windows)."""
+    with contextlib.suppress(RuntimeError, ValueError):  # nobody's home, or not in it
+        if os.name != "nt":
+            return str("~" / Path(path).relative_to(Path.home()))
+    return str(path)
 
 
 def plural(count: int, one: str, many: str = "") -> str:

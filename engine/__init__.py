@@ -2,3 +2,5 @@
 
 It imports no Qt; the dependency points one way: app -> engine -> engine._native.
 """
+
+__version__ = "0.1.0"

@@ -157,6 +157,11 @@ def read_optional_json(path: Path) -> dict[str, Any]:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Read config.json; raises a FormatError that says what the folder is instead."""
+    if folder.is_file():
+        raise FormatError(
+            f"{folder.name} is a file, not the folder of a checkpoint.",
+            hint="Choose the folder that holds config.json.",
+        )
     if not folder.is_dir():
         raise NotFound(f"The folder {folder} does not exist.", hint="Check the name.")
     if (folder / "config.json").is_file():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from engine import __version__
 from engine.cli_progress import ProgressBar, format_bytes
 from engine.client import Worker
 from engine.errors import EngineError, InferenceError
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
+    _open_closed_streams()
     args = build_parser().parse_args(argv)
     try:
         result = args.verb(args)
@@ -41,12 +44,25 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except OSError as error:  # a full disk under our output, a working folder that is gone
+        print(f"snug-engine: {error.strerror or error}.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _open_closed_streams() -> None:
+    """Whoever starts this with a closed stream hears and says nothing on it."""
+    nothing = Path(os.devnull)
+    sys.stdin = sys.stdin or nothing.open(encoding="utf-8")
+    sys.stdout = sys.stdout or nothing.open("w", encoding="utf-8")
+    sys.stderr = sys.stderr or nothing.open("w", encoding="utf-8")
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="snug-engine", description="Convert, shrink, measure and run language models here."
     )
+    parser.add_argument("--version", action="version", version=f"snug-engine {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, run: Callable[[argparse.Namespace], Any], about: str) -> Any:
@@ -63,22 +79,22 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("convert", convert, "Turn a Hugging Face checkpoint folder into a GGUF file.")
     sub.add_argument("checkpoint", type=Path)
     sub.add_argument("out", type=Path)
-    sub.add_argument("--type", choices=("f32", "f16", "bf16"), default="f16")
-    sub.add_argument("--overwrite", action="store_true")
+    sub.add_argument("--type", type=str.lower, choices=("f32", "f16", "bf16"), default="f16")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
     sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")
     sub.add_argument("source", type=Path)
-    sub.add_argument("-o", "--out", type=Path, help="default: SOURCE's name with the type")
+    sub.add_argument("-o", "--out", type=Path, help="default: beside SOURCE, named after it")
     sub.add_argument("--type", help="Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K; default: what fits")
     sub.add_argument("-t", "--threads", type=_count, default=0)
-    sub.add_argument("--overwrite", action="store_true")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
     sub = verb("chat", chat, "Talk with a model; without a chat template it continues the text.")
     sub.add_argument("model", type=Path)
     sub.add_argument("-p", "--prompt", help="ask this, print the answer and end")
     sub.add_argument("--system", default="", help="system prompt")
     sub.add_argument("--temp", type=_temperature, default=None, help="0 = always the likeliest")
-    sub.add_argument("--seed", type=_count, default=None)
+    sub.add_argument("--seed", type=_seed, default=None)
     sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
     sub.add_argument("-c", "--context", type=_count, default=0, help="0 = what fits")
     sub.add_argument("-t", "--threads", type=_count, default=0)
@@ -88,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("-p", "--n-prompt", type=_count, default=512)
     sub.add_argument("-n", "--n-generate", type=_count, default=128)
     sub.add_argument("-t", "--threads", type=_count, default=0)
-    sub.add_argument("-r", "--repetitions", type=_count, default=3)
+    sub.add_argument("-r", "--repetitions", type=_positive, default=3)
 
     sub = verb("quality", quality, "Compare a model with the one it was made from, on a text.")
     sub.add_argument("model", type=Path)
@@ -110,8 +126,8 @@ def devices(args: argparse.Namespace) -> Any:
         print(f"Processor  {cpu.model}, {cpu.physical_cores} cores, {cpu.logical_cores} threads")
         print(f"           {' '.join(cpu.instruction_sets)}")
         total, free = computer.memory_total_bytes, computer.memory_available_bytes
-        print(f"Memory     {format_bytes(total)}, {format_bytes(free)} available")
-        for device in computer.devices:
+        print(f"Memory     {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB available")
+        for device in (d for d in computer.devices if d.kind != "cpu"):
             sizes = f"{format_bytes(device.memory_total_bytes)}, "
             sizes += f"{format_bytes(device.memory_free_bytes)} free"
             print(f"Device     {device.name} ({device.kind}): {device.description}, {sizes}")
@@ -124,7 +140,8 @@ def inspect(args: argparse.Namespace) -> Any:
     summary = describe(args.model)
     if not args.json:
         for name, value in msgspec.structs.asdict(summary).items():
-            print(f"{name:18} {value}")
+            said = f"{value:.2f}" if isinstance(value, float) else value
+            print(f"{name:18} {said if said != '' else 'not stated'}")
     return summary
 
 
@@ -143,10 +160,11 @@ def convert(args: argparse.Namespace) -> Any:
 
 
 def shrink(args: argparse.Namespace) -> Any:
+    from engine.quantize.recipe import find_recipe
     from engine.quantize.shrink import Shrink
 
     source = args.source.absolute()
-    recipe = args.type or _recommended(source, args)
+    recipe = find_recipe(args.type).name if args.type else _recommended(source, args)
     default_out = source.with_name(
         f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
     )
@@ -188,7 +206,7 @@ def chat(args: argparse.Namespace) -> Any:
             sys.stdin.reconfigure(errors="surrogateescape")  # refused in words, not a traceback
         if args.prompt is not None or not sys.stdin.isatty():
             prompt = args.prompt if args.prompt is not None else sys.stdin.read()
-            return _answer(worker, info, _opening(args), prompt, args)
+            return _answer(worker, _opening(args), prompt, args)
         return _converse(worker, info, args)
     finally:
         worker.stop()
@@ -199,15 +217,17 @@ def _converse(worker: Worker, info: ModelInfo, args: argparse.Namespace) -> Any:
     from engine.chat import Message
 
     messages, answer = _opening(args), None
-    print(f"{info.name}, {info.n_ctx} tokens of context. Ctrl+D ends.")
+    print(f"{info.name}, {info.n_ctx} tokens of context. Ctrl+C stops an answer, Ctrl+D ends.")
     while True:
         try:
             prompt = input("\n> ")
         except EOFError:
             print()
             return answer
+        if not prompt.strip():
+            continue
         try:
-            answer = _answer(worker, info, messages, prompt, args)
+            answer = _answer(worker, messages, prompt, args)
         except KeyboardInterrupt:
             print(" [stopped]")
             continue
@@ -225,7 +245,6 @@ def _opening(args: argparse.Namespace) -> tuple[Message, ...]:
 
 def _answer(
     worker: Worker,
-    info: ModelInfo,
     earlier: tuple[Message, ...],
     prompt: str,
     args: argparse.Namespace,
@@ -238,11 +257,8 @@ def _answer(
     sampling = SamplingParams(seed=args.seed)
     if args.temp is not None:
         sampling = msgspec.structs.replace(sampling, temperature=args.temp)
-    if info.has_chat_template:
-        messages = (*earlier, Message("user", prompt))
-        job = Generate(messages=messages, sampling=sampling, max_tokens=args.max_tokens)
-    else:
-        job = Generate(prompt=prompt, sampling=sampling, max_tokens=args.max_tokens)
+    messages = (*earlier, Message("user", prompt))
+    job = Generate(messages=messages, sampling=sampling, max_tokens=args.max_tokens)
 
     def show(step: Step) -> None:
         if isinstance(step, Piece) and not args.json:
@@ -295,14 +311,26 @@ def _run(job: Any, args: argparse.Namespace) -> Any:
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return number
+    return int(_number(text, int, 0, 2**31 - 1))
+
+
+def _positive(text: str) -> int:
+    return int(_number(text, int, 1, 2**31 - 1))
+
+
+def _seed(text: str) -> int:
+    return int(_number(text, int, 0, 2**32 - 1))
 
 
 def _temperature(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 10:
-        raise argparse.ArgumentTypeError("must be from 0 to 10")
+    return _number(text, float, 0, 10)
+
+
+def _number(text: str, kind: type[int | float], least: int, most: int) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}")
     return number

@@ -216,6 +216,12 @@ def check_output(target: Path, *, size_bytes: int, overwrite: bool) -> None:
         )
     if target.is_dir():
         raise AlreadyExists(f"{target} is a folder.", hint="Give the new file another name.")
+    if os.path.lexists(target) and not target.is_file():
+        raise AlreadyExists(
+            f"{target.name} exists already and is no ordinary file.",
+            hint="Choose another name.",
+            details=str(target),
+        )
     if target.exists() and not overwrite:
         raise AlreadyExists(
             f"{target.name} exists already.",

@@ -69,6 +69,8 @@ class GgufFile:
         ggml does not know.
         """
         path = Path(fspath(path))
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe: opening it may wait
+            raise CorruptFile(f"{path.name} is no ordinary file.", hint="Choose a .gguf file.")
         try:
             with path.open("rb") as file:
                 return cls(path, *read_header(file, path.name))

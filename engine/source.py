@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
-from engine.errors import FormatError
+from engine.errors import AlreadyExists, FormatError
 from engine.gguf_values import TensorInfo, Value
-from engine.splits import open_gguf
+from engine.splits import model_files, open_gguf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +41,25 @@ class ModelSource(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def refuse_to_replace(source: Path, target: Path) -> None:
+    """Raise AlreadyExists if `target` is a file that the model at `source` is made of.
+
+    Of a checkpoint folder that is every file in it but a GGUF, which no checkpoint needs.
+    """
+    if not (source.exists() and target.exists()):
+        return
+    if source.is_dir():
+        files = [file for file in source.iterdir() if file.suffix.lower() != ".gguf"]
+    else:
+        files = list(model_files(source))
+    if any(file.exists() and file.samefile(target) for file in files):
+        raise AlreadyExists(
+            "The result cannot replace the model it is made from.",
+            hint="Give the new file another name.",
+            details=str(target),
+        )
 
 
 def open_source(path: str | PathLike[str]) -> ModelSource:

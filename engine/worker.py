@@ -6,6 +6,7 @@ once. A closed stdin means stop: the window is gone. Nothing but events is writt
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -52,12 +53,14 @@ class Worker:
         """Obey `requests` until they end."""
         jobs = threading.Thread(target=self._run_jobs, name="jobs", daemon=True)
         jobs.start()
-        for line in requests:
-            request = protocol.decode_request(line)
-            if isinstance(request, Cancel):
-                self._cancel(request.id)
-            else:
-                self._requests.put(request)
+        with contextlib.suppress(KeyboardInterrupt):  # as `main` has it, when told to end
+            for line in requests:
+                request = protocol.decode_request(line)
+                if isinstance(request, Cancel):
+                    self._cancel(request.id)
+                else:
+                    self._requests.put(request)
+        _end_at_once_when_told_again()
         if (running := self._running) is not None:
             self._cancel(running)
         self._requests.put(None)
@@ -147,6 +150,9 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     # Ctrl+C in a terminal reaches every process of it; whoever started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A closed terminal or a `kill` of the whole group: as a closed stdin, so nothing is left lying.
+    for told in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(told, signal.default_int_handler)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _be_the_first_to_go()
@@ -159,6 +165,12 @@ def main() -> int:
     logging.shutdown()
     # Not `return`: a job that does not hear its cancel must not keep the process, and its memory.
     os._exit(0)
+
+
+def _end_at_once_when_told_again() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _be_the_first_to_go() -> None:

@@ -20,7 +20,13 @@ from app.widgets import (
     row,
     second,
 )
-from app.words import format_bytes, format_bytes_exact, format_duration, format_percent
+from app.words import (
+    format_bytes,
+    format_bytes_exact,
+    format_duration,
+    format_path,
+    format_percent,
+)
 from engine.quantize.shrink import Shrunk
 
 
@@ -97,7 +103,7 @@ class DoneView(QWidget):
             bar.set_fraction(size_bytes / max(1, largest))
             label.setText(format_bytes(size_bytes))
             label.setToolTip(format_bytes_exact(size_bytes))
-        self._path.setText(result.path)
+        self._path.setText(format_path(result.path))
         self._path.setAccessibleName(f"Saved as {result.path}")
 
 

@@ -154,7 +154,7 @@ class ShrinkPage(QWidget):
             self._show_problem(error)
             return
         added = self._context.settings.value.added_models
-        if self.source.row_of(found[0]) is None and found[0] not in added:
+        if not self._context.library.is_own(Path(found[0])) and found[0] not in added:
             self._context.settings.update(added_models=(*added, found[0]))
         self.set_source(found[0])
         self._scan.start(self._context.library)

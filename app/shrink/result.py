@@ -25,7 +25,7 @@ from app.widgets import (
     row,
     second,
 )
-from app.words import format_bytes, format_bytes_exact
+from app.words import format_bytes, format_bytes_exact, format_path
 from engine.fit import Choice, Recommendation
 from engine.hardware import Computer
 
@@ -143,7 +143,7 @@ class ResultView(QWidget):
         why = why_not(self._folder, self._name)
         self._conflict.setText(why)
         self._conflict.setVisible(bool(why))
-        self._where.setText(f"In {self._folder}")
+        self._where.setText(f"In {format_path(self._folder)}")
         self._where.setVisible(not why)
         is_taken = bool(why) and self.out.exists()
         self.numbered_button.setVisible(is_taken)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -43,6 +44,7 @@ class Convert(Job, frozen=True):
         from engine.ggml_types import FileType, GgmlType
         from engine.gguf import write_gguf
         from engine.gguf_values import Value
+        from engine.source import refuse_to_replace
 
         if self.type.lower() not in ("f32", "f16", "bf16"):
             raise EngineError(
@@ -50,6 +52,7 @@ class Convert(Job, frozen=True):
                 hint="Choose f32, f16 or bf16, or shrink the model instead.",
             )
         yield Progress("Reading the checkpoint", 0, None, "steps")
+        refuse_to_replace(Path(self.checkpoint), Path(self.out))
         source = CheckpointView.open(self.checkpoint)
         try:
             target = GgmlType[self.type.upper()]

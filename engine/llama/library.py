@@ -13,6 +13,7 @@ import ctypes
 import functools
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,17 @@ class Library:
             log.log(logging.INFO if self._level > _INFO else logging.DEBUG, "%s", line)
 
 
-@functools.cache
+_load_once = functools.cache(Library)
+_loading = threading.Lock()
+
+
 def library() -> Library:
-    """Return llama.cpp, loaded at the first call."""
-    return Library()
+    """Return llama.cpp, loaded at the first call.
+
+    One thread at a time: of two libraries made at once, the log would go to the one nobody has.
+    """
+    with _loading:
+        return _load_once()
 
 
 def build_info() -> str:

@@ -71,9 +71,20 @@ class ThreadCount:
         if self.n == self._most and is_known:
             self._best = min(self._best * FORGETTING, pace)
         is_first = self._best == float("inf")
-        if self._wait <= 0 and (is_first or is_slow or self.n == self._fewer):
+        is_due = self._wait <= 0 and (is_first or is_slow or self.n == self._fewer)
+        if is_due or self._has_collapsed():
             self._trial = []
             self._swap()
+
+    def _has_collapsed(self) -> bool:
+        """Whether all cores have become hopeless, token after token: then there is no waiting."""
+        latest = list(self._recent)[-TRIAL:]
+        return (
+            self.n == self._most
+            and self._next_wait <= 2 * SHORTEST_WAIT  # the trials of late brought something
+            and len(latest) == TRIAL
+            and min(latest) > HOPELESS * self._best
+        )
 
     def _judge(self, trial: list[float]) -> None:
         """End the trial once it is long enough, or so slow that nothing can come of it."""
@@ -81,6 +92,8 @@ class ThreadCount:
         if len(trial) < TRIAL and trial[-1] < HOPELESS * pace:
             return
         self._trial = None
+        if self.n == self._fewer:
+            self._best = min(self._best, pace)  # what all cores did just before
         if _mean(trial) < BETTER * pace:
             self._recent.clear()
             self._next_wait = SHORTEST_WAIT

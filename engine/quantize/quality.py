@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import msgspec
 
-from engine.errors import CorruptFile, FormatError, InferenceError
+from engine.errors import CorruptFile, FormatError, InferenceError, NotFound
 from engine.jobs import Job, Progress, Step
 
 if TYPE_CHECKING:
@@ -207,6 +207,8 @@ def _read_text(path: Path) -> str:
 
     try:
         return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError as e:
+        raise NotFound(f"The text {path} does not exist.", hint="Check the name.") from e
     except OSError as e:
         raise read_error(e, path) from e
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from engine.errors import AlreadyExists, OutOfMemory
+from engine.errors import OutOfMemory
 from engine.jobs import Job, Progress
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Shrink(Job, frozen=True):
         from engine.gguf import gguf_size_bytes
         from engine.quantize.recipe import find_recipe
         from engine.quantize.write import plan, write
-        from engine.source import open_source
+        from engine.source import open_source, refuse_to_replace
 
         started = time.monotonic()
         yield Progress("Reading the model", 0, None, "bytes")
-        _refuse_to_replace(Path(self.source), Path(self.out))
+        refuse_to_replace(Path(self.source), Path(self.out))
         source = open_source(self.source)
         try:
             recipe = find_recipe(self.recipe or _recommended(source))
@@ -88,12 +88,3 @@ def _recommended(source: ModelSource) -> str:
             hint="Choose a smaller model, close other programs, or name the type you want.",
         )
     return recommendation.recipe
-
-
-def _refuse_to_replace(source: Path, out: Path) -> None:
-    if source.exists() and out.exists() and source.samefile(out):
-        raise AlreadyExists(
-            "The result cannot replace the model it is made from.",
-            hint="Give the new file another name.",
-            details=str(out),
-        )

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from app import words
@@ -65,3 +67,11 @@ def test_speed_and_plural() -> None:
     assert words.format_speed(120e6, "bytes") == "120 MB/s"
     assert words.plural(1, "model") == "1 model"
     assert words.plural(1200, "reply", "replies") == "1,200 replies"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there the folder is shown as it is")
+def test_a_path_is_short_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert words.format_path("/home/ann/models/a.gguf") == "~/models/a.gguf"
+    assert words.format_path("/home/anna/a.gguf") == "/home/anna/a.gguf"
+    assert words.format_path("/home/ann") == "~"

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from tests.helpers.checkpoints import write_tiny_checkpoint
 
 
 def engine(*args: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -124,3 +131,77 @@ def test_what_cannot_be_done_is_a_sentence(
     long = "word " * 5000
     assert "context" in refused("chat", tiny_gguf, "-p", long, "-c", 256)
     assert sorted(p.suffix for p in tmp_path.iterdir() if "partial" in p.name) == []
+
+
+def test_a_checkpoint_cannot_be_replaced_by_what_is_made_of_it(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "Tiny"
+    shutil.copytree(tiny_checkpoint, source)
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    (tmp_path / "link").symlink_to(source / "tokenizer.json")
+    for out in (source / "model.safetensors", source / "config.json", tmp_path / "link"):
+        for verb in (("shrink", source, "-o", out, "--type", "Q8_0"), ("convert", source, out)):
+            done = engine(*verb, "--overwrite")
+            assert done.returncode == 1 and "cannot replace the model" in done.stderr
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+    # An earlier result beside the checkpoint's files is none of them.
+    for _ in range(2):
+        done = engine("shrink", source, "-o", source / "a.gguf", "--type", "q8_0", "--overwrite")
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files and signals")
+def test_what_is_no_file_stays_what_it_is(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
+    for name in ("pipe", "nowhere"):
+        out = tmp_path / name
+        done = engine("shrink", tiny_checkpoint, "-o", out, "--type", "Q8_0", "--overwrite")
+        assert done.returncode == 1 and "no ordinary file" in done.stderr
+    assert engine("inspect", tmp_path / "pipe").returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_closed_terminal_leaves_nothing_half_written(
+    tmp_path: Path, told: signal.Signals
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=4)
+    out = tmp_path / "big.gguf"
+    command = [sys.executable, "-m", "engine", "shrink", str(source), "-o", str(out)]
+    process = subprocess.Popen(
+        [*command, "--type", "Q5_K_M", "-t", "1"], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    children = psutil.Process(process.pid).children
+    partial = tmp_path / "big.gguf.partial"
+    while not partial.exists():
+        assert process.poll() is None, "it ended before it could be told to"
+        time.sleep(0.005)
+    workers = children()
+    os.killpg(process.pid, told)
+    process.wait(30)
+    psutil.wait_procs(workers, 30)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("chat", "x.gguf", "--seed", "99999999999999999999"), "from 0 to 4294967295"),
+        (("chat", "x.gguf", "-t", "many"), "must be a number"),
+        (("bench", "x.gguf", "-r", "0"), "from 1 to"),
+    ],
+)
+def test_a_number_that_cannot_be_is_wrong_usage(arguments: tuple[str, ...], sentence: str) -> None:
+    done = engine(*arguments)
+    assert done.returncode == 2 and sentence in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_an_output_that_cannot_be_written_ends_in_a_sentence(tiny_gguf: Path) -> None:
+    command = f"{sys.executable} -m engine inspect {tiny_gguf} --json"
+    for end in ("> /dev/full", "0<&- 2>&-", "0<&- >&-"):
+        done = subprocess.run(["sh", "-c", f"{command} {end}"], capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (1 if "full" in end else 0)

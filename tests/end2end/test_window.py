@@ -119,7 +119,7 @@ def test_a_killed_engine_costs_neither_window_nor_answer(
 ) -> None:
     window.chat_with(str(tiny_gguf))
     chat: ChatPage = window.page("chat")
-    chat.session.answer_grew.connect(lambda _text: os.kill(engine().pid, how))
+    chat.session.answer_grew.connect(lambda _text: kill_engine(how))
     say(qtbot, chat, "Hello")
     qtbot.waitUntil(lambda: chat.session.state == State.CRASHED, timeout=WAIT_MS)
     cut = last_message(chat)
@@ -135,14 +135,11 @@ def test_a_killed_engine_costs_neither_window_nor_answer(
     assert last_message(chat).status == Status.COMPLETE
 
 
-def engine() -> psutil.Process:
-    """The worker process of the window."""
-    (child,) = [
-        process
-        for process in psutil.Process().children()
-        if process.status() != psutil.STATUS_ZOMBIE and "worker" in process.cmdline()
-    ]
-    return child
+def kill_engine(how: signal.Signals) -> None:
+    """Kill the worker process of the window, unless that is done already."""
+    for process in psutil.Process().children():
+        if process.status() != psutil.STATUS_ZOMBIE and "worker" in process.cmdline():
+            os.kill(process.pid, how)
 
 
 def test_a_bad_file_is_refused_in_words_and_nothing_is_lost(

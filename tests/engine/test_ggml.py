@@ -108,3 +108,21 @@ def test_nothing_is_loaded_from_the_current_folder(tmp_path: Path) -> None:
     mapped = {line.split()[-1] for line in done.stdout.splitlines() if "libggml" in line}
     assert not [path for path in mapped if path.startswith(str(tmp_path))]
     assert len([path for path in mapped if "libggml-base" in path]) == 1  # no second copy
+
+
+def test_threads_that_ask_at_once_get_one_library() -> None:
+    program = """
+import threading
+from engine.llama.library import library
+found = set()
+at_once = threading.Barrier(8)
+def ask():
+    at_once.wait()
+    found.add(library())
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(found))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr

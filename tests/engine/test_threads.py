@@ -39,6 +39,19 @@ def test_a_computer_busy_from_the_start() -> None:
     assert used.count(2) < 12
 
 
+def test_a_collapse_right_after_the_first_trial_is_not_waited_out() -> None:
+    threads = ThreadCount(2)
+    write(threads, 8, {2: 0.0005, 1: 0.0008})  # its first tokens happened to be quick
+    assert threads.n == 2
+    assert write(threads, 20, {2: 0.6, 1: 0.0008}).count(2) <= 6
+
+
+def test_a_computer_that_is_slow_with_any_count_is_not_tried_for_ever() -> None:
+    threads = ThreadCount(2)
+    write(threads, 8, {2: 0.0005, 1: 0.0008})
+    assert write(threads, 500, {2: 0.6, 1: 0.6}).count(1) < 50
+
+
 def test_one_slow_token_alone_is_nothing() -> None:
     threads = ThreadCount(2)
     write(threads, 100, {2: 0.010, 1: 0.019})
