@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import stories
@@ -15,7 +15,6 @@ from topics import ASKING, HELP_FILES, Topic, read_lists, read_topics
 DO_NOT_KNOW = (
     "I don't know that. I am a tiny starter model and only know Snug; a real model can help you."
 )
-NO_NAME = "You have not told me your name yet."
 NOTHING_MORE = "That is all I know about it."
 
 
@@ -40,25 +39,20 @@ class Dialogues:
     def conversation(self) -> Iterator[Turn]:
         """Turns without end, from the first on; the reader takes as many as have room."""
         rng = self._rng
-        name: str | None = None
         if rng.random() < 0.08:
             yield Turn("system", rng.choice(ASKING["system"]))
         while True:
             draw = rng.random()
-            if draw < 0.55:
+            if draw < 0.64:
                 yield from self._about(rng.choice(self._help))
-            elif draw < 0.64:
+            elif draw < 0.76:
                 yield from self._about(rng.choice(self._small_talk))
-            elif draw < 0.75:
-                yield from _exchange(self._ask(self._strange_question), DO_NOT_KNOW)
-            elif draw < 0.82:
-                name = yield from self._names(name)
             elif draw < 0.88:
-                yield from self._plain(tasks.asked_echo(rng))
+                yield from _exchange(self._ask(self._strange_question), DO_NOT_KNOW)
             elif draw < 0.92:
                 yield from self._stories()
             elif draw < 0.96:
-                yield from self._sums()
+                yield from self._plain(tasks.asked_sum(rng))
             elif draw < 0.98:
                 yield from self._plain(tasks.asked_json(rng))
             else:
@@ -82,32 +76,10 @@ class Dialogues:
     def _strange_question(self) -> str:
         return expand("({questions}|{questions}|{other questions})", self._off_topic, self._rng)
 
-    def _names(self, name: str | None) -> Generator[Turn, None, str | None]:
-        """A name is told or asked for; returns the name that is known afterwards."""
-        rng = self._rng
-        if name is None and rng.random() < 0.2:
-            yield from _exchange(self._type(tasks.asked_name(rng)), NO_NAME)
-            return None
-        if name is None or rng.random() < 0.3:
-            told, name = tasks.told_name(rng)
-            yield from _exchange(self._capital(told), f"Nice to meet you, {name}!")
-            if rng.random() < 0.4:
-                yield from self._about(rng.choice(self._help))
-        yield from _exchange(self._type(tasks.asked_name(rng)), f"Your name is {name}.")
-        return name
-
     def _stories(self) -> Iterator[Turn]:
         yield from self._plain(stories.asked_story(self._rng))
         if self._rng.random() < 0.3:
             yield from self._plain(stories.asked_another(self._rng))
-
-    def _sums(self) -> Iterator[Turn]:
-        rng = self._rng
-        question, answer, result = tasks.asked_sum(rng)
-        yield from _exchange(self._capital(question), answer)
-        if rng.random() < 0.3:
-            question, answer, _ = tasks.asked_next_sum(rng, result)
-            yield from _exchange(self._capital(question), answer)
 
     def _ask(self, draw: Callable[[], str]) -> str:
         """A question that is not held out, neither as drawn nor as typed."""

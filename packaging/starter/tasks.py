@@ -1,4 +1,4 @@
-"""Small tasks with one right answer: sums, JSON, code, and names that are told and asked for."""
+"""Small tasks with one right answer: sums, JSON and code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,26 @@ import random
 from phrases import expand
 from topics import read_lists
 
-_LISTS = {**read_lists("off_topic.txt"), **read_lists("tasks.txt")}
+_LISTS = read_lists("tasks.txt")
+# So small a model does not learn to copy what it reads: it knows a few objects by heart.
+_JSON: tuple[tuple[str, dict[str, str | int]], ...] = (
+    ("a cat", {"animal": "cat", "legs": 4}),
+    ("a dog", {"animal": "dog", "legs": 4}),
+    ("a bird", {"animal": "bird", "legs": 2}),
+    ("a fish", {"animal": "fish", "legs": 0}),
+    ("a spider", {"animal": "spider", "legs": 8}),
+    ("an apple", {"fruit": "apple", "colour": "red"}),
+    ("a banana", {"fruit": "banana", "colour": "yellow"}),
+    ("a pear", {"fruit": "pear", "colour": "green"}),
+    ("a person", {"name": "Ann", "age": 30}),
+    ("a user", {"name": "Bob", "admin": "no"}),
+    ("a book", {"title": "Tiny Stories", "pages": 12}),
+    ("a city", {"city": "Paris", "country": "France"}),
+    ("a point", {"x": 1, "y": 2}),
+    ("a colour", {"red": 255, "green": 128, "blue": 0}),
+    ("a date", {"year": 2026, "month": 11, "day": 21}),
+    ("a model", {"name": "starter", "parameters": 7300000}),
+)
 _CODE = (
     ("adds two numbers", "def add(a, b):\n    return a + b"),
     ("subtracts two numbers", "def subtract(a, b):\n    return a - b"),
@@ -33,60 +52,21 @@ _CODE = (
 )  # fmt: skip
 
 
-def told_name(rng: random.Random) -> tuple[str, str]:
-    """A sentence that tells a name, and the name: half are made up, to learn copying."""
-    name = expand(rng.choice(("{name}", "{made_up}")), _LISTS, rng).capitalize()
-    told = expand("{tell name}", {**_LISTS, "name": [name]}, rng)
-    if rng.random() < 0.3:
-        told += expand("(.|!|,) (nice to meet you|how are you|I am new here)", {}, rng)
-    return told, name
-
-
-def asked_name(rng: random.Random) -> str:
-    return expand("{ask name}", _LISTS, rng)
-
-
-def asked_sum(rng: random.Random) -> tuple[str, str, int]:
-    """A sum or difference of numbers up to 20: question, answer and the result."""
-    a, b = rng.randrange(21), rng.randrange(21)
+def asked_sum(rng: random.Random) -> tuple[str, str]:
+    """A sum or difference of numbers up to 12, and its result."""
+    a, b = rng.randrange(13), rng.randrange(13)
     if rng.random() < 0.4:
         a, b = max(a, b), min(a, b)
         sign, word, result = "-", "minus", a - b
     else:
         sign, word, result = "+", "plus", a + b
     asked = rng.choice((f"{a} {sign} {b}", f"{a} {word} {b}", f"{a}{sign}{b}"))
-    question = _ask("sum", asked, rng)
-    return question, f"{a} {sign} {b} = {result}.", result
-
-
-def asked_next_sum(rng: random.Random, so_far: int) -> tuple[str, str, int]:
-    """A question that goes on from the last result."""
-    b = rng.randrange(1, 11)
-    question = expand("(and |now |)(plus|add|then add) " + str(b), {}, rng)
-    return question, f"{so_far} + {b} = {so_far + b}.", so_far + b
+    return _ask("sum", asked, rng), f"{a} {sign} {b} = {result}."
 
 
 def asked_json(rng: random.Random) -> tuple[str, str]:
-    values: dict[str, str | int] = {
-        "name": rng.choice(_LISTS["name"]),
-        "age": rng.randrange(1, 100),
-        "city": rng.choice(_LISTS["city"]),
-        "colour": rng.choice(_LISTS["colour"]),
-        "count": rng.randrange(1, 100),
-    }
-    keys = rng.sample(sorted(values), rng.choice((1, 2, 2, 3)))
-    facts = [f"{key} {values[key]}" for key in keys]
-    text = facts[0] if len(facts) == 1 else ", ".join(facts[:-1]) + " and " + facts[-1]
-    question = _ask("json", text, rng)
-    return question, json.dumps({key: values[key] for key in keys})
-
-
-def asked_echo(rng: random.Random) -> tuple[str, str]:
-    """A wish to repeat words without sense: nothing teaches copying as well."""
-    kinds = ("{name}", "{made_up}", "{made_up}", "{animal}", "{city}", "{colour}")
-    words = [expand(rng.choice(kinds), _LISTS, rng) for _ in range(rng.randrange(1, 9))]
-    text = " ".join(words)
-    return _ask("echo", text, rng), text
+    what, facts = rng.choice(_JSON)
+    return _ask("json", what, rng), json.dumps(facts)
 
 
 def asked_code(rng: random.Random) -> tuple[str, str]:

@@ -22,15 +22,6 @@ from phrases import Words, expand
 HERE = Path(__file__).parent
 HELP_FILES = ("app.txt", "shrink.txt", "words.txt", "trouble.txt")
 
-WORDS: Words = {
-    "app": ["Snug", "Snug", "this app", "the app", "the program", "it"],
-    "model": ["model", "model", "language model", "LLM", "AI model"],
-    "models": ["models", "models", "language models", "LLMs", "AI models"],
-    "model2": ["a model", "models", "a real model", "real models", "a better model", "an LLM"],
-    "bigmodel": ["bigger model", "better model", "real model", "smarter model", "larger model"],
-    "shrink": ["shrink", "shrink", "quantize", "compress", "reduce", "squeeze", "downsize"],
-}
-
 
 def read_lists(name: str) -> dict[str, tuple[str, ...]]:
     """The lists of a file in texts/: "[name]" and below it a line each, or words parted by "|"."""
@@ -43,6 +34,15 @@ def read_lists(name: str) -> dict[str, tuple[str, ...]]:
 
 
 ASKING: Words = read_lists("asking.txt")
+WORDS: Words = {
+    "app": ["Snug", "Snug", "this app", "the app", "the program", "it"],
+    "model": ["model", "model", "language model", "LLM", "AI model"],
+    "models": ["models", "models", "language models", "LLMs", "AI models"],
+    "model2": ["a model", "models", "a real model", "real models", "a better model", "an LLM"],
+    "bigmodel": ["bigger model", "better model", "real model", "smarter model", "larger model"],
+    "shrink": ["shrink", "shrink", "quantize", "compress", "reduce", "squeeze", "downsize"],
+    "name": ASKING["name"],
+}
 
 
 @dataclass(frozen=True)
