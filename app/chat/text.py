@@ -54,7 +54,8 @@ class TextView(QTextBrowser):
         """Show `text` as it stands, and be no wider than its longest line."""
         self._html = f'<p style="white-space: pre-wrap">{escape(text)}</p>'
         metrics = QFontMetrics(theme.ui_font())
-        self._width_hint = max(map(metrics.horizontalAdvance, text.split("\n"))) + 8
+        widest = max(map(metrics.horizontalAdvance, text.split("\n")))
+        self._width_hint = widest + 2  # the layout rounds each run of a font up
         self._dress()
 
     def _dress(self) -> None:
