@@ -38,6 +38,8 @@ def _alternatives(pattern: str, words: Words, rng: random.Random) -> tuple[str, 
 
 def as_people_type(sentence: str, asking: Words, rng: random.Random) -> str:
     """The sentence with an opening, its capital and question mark or without, at times a slip."""
+    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+        sentence = _say_otherwise(sentence, asking["synonyms"], rng)
     if rng.random() < 0.25:
         sentence = f"{rng.choice(asking['opening'])} {sentence}"
     if rng.random() < 0.10:
@@ -57,6 +59,17 @@ def as_people_type(sentence: str, asking: Words, rng: random.Random) -> str:
         sentence = sentence.lower()
     ending = rng.random()
     return sentence + ("?" if ending < 0.6 else "." if ending < 0.7 else "")
+
+
+def _say_otherwise(sentence: str, synonyms: Sequence[str], rng: random.Random) -> str:
+    """Put a word of the same meaning in the place of one; a line of `synonyms` is a set."""
+    padded = f" {sentence} "
+    sets = [line.split(", ") for line in synonyms]
+    found = [(word, words) for words in sets for word in words if f" {word} " in padded]
+    if not found:
+        return sentence
+    word, words = rng.choice(found)
+    return padded.replace(f" {word} ", f" {rng.choice(words)} ", 1).strip()
 
 
 def _drop_a_word(sentence: str, little_words: Sequence[str], rng: random.Random) -> str:
