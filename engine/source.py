@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
 from engine.errors import AlreadyExists, FormatError
+from engine.files import read_error
 from engine.gguf_values import TensorInfo, Value
 from engine.splits import model_files, open_gguf
 
@@ -50,11 +51,15 @@ def refuse_to_replace(source: Path, target: Path) -> None:
     """
     if not (source.exists() and target.exists()):
         return
-    if source.is_dir():
-        files = [file for file in source.iterdir() if file.suffix.lower() != ".gguf"]
-    else:
-        files = list(model_files(source))
-    if any(file.exists() and file.samefile(target) for file in files):
+    try:
+        if source.is_dir():
+            files = [file for file in source.iterdir() if file.suffix.lower() != ".gguf"]
+        else:
+            files = list(model_files(source))
+        is_own = any(file.exists() and file.samefile(target) for file in files)
+    except OSError as error:  # a folder that may not be looked into
+        raise read_error(error, source) from error
+    if is_own:
         raise AlreadyExists(
             "The result cannot replace the model it is made from.",
             hint="Give the new file another name.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -83,11 +84,14 @@ class Stage:
 @contextmanager
 def staged(app: QApplication, out: Path) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(prefix="snug-screenshots-") as home:
+        before = os.environ.get("HOME", "")
+        os.environ["HOME"] = home  # no picture shows where it was taken
         stage = Stage(app, Path(home), out)
         try:
             yield stage
         finally:
             stage.close()
+            os.environ["HOME"] = before
 
 
 def fill_shelf(models: Path) -> Path:
