@@ -6,7 +6,6 @@ once. A closed stdin means stop: the window is gone. Nothing but events is writt
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -53,14 +52,14 @@ class Worker:
         """Obey `requests` until they end."""
         jobs = threading.Thread(target=self._run_jobs, name="jobs", daemon=True)
         jobs.start()
-        with contextlib.suppress(KeyboardInterrupt):  # as `main` has it, when told to end
-            for line in requests:
-                request = protocol.decode_request(line)
-                if isinstance(request, Cancel):
-                    self._cancel(request.id)
-                else:
-                    self._requests.put(request)
-        _end_at_once_when_told_again()
+        for line in requests:
+            if not line.endswith(b"\n"):  # cut off: whoever wrote it is gone
+                break
+            request = protocol.decode_request(line)
+            if isinstance(request, Cancel):
+                self._cancel(request.id)
+            else:
+                self._requests.put(request)
         if (running := self._running) is not None:
             self._cancel(running)
         self._requests.put(None)
@@ -150,9 +149,8 @@ def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     # Ctrl+C in a terminal reaches every process of it; whoever started this one decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A closed terminal or a `kill` of the whole group: as a closed stdin, so nothing is left lying.
     for told in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        signal.signal(told, signal.default_int_handler)
+        signal.signal(told, _close_stdin)
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _be_the_first_to_go()
@@ -167,10 +165,12 @@ def main() -> int:
     os._exit(0)
 
 
-def _end_at_once_when_told_again() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def _close_stdin(*_: object) -> None:
+    """Told to end, by a closed terminal or a `kill` of the whole group: tidy up as always.
+
+    Raises nothing: stdin may have ended just before, and a job be tidying up already.
+    """
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
 def _be_the_first_to_go() -> None:
