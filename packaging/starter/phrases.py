@@ -38,7 +38,7 @@ def _alternatives(pattern: str, words: Words, rng: random.Random) -> tuple[str, 
 
 def as_people_type(sentence: str, asking: Words, rng: random.Random) -> str:
     """The sentence with an opening, its capital and question mark or without, at times a slip."""
-    for _ in range(rng.choice((0, 0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 1, 1, 2, 3))):
         sentence = _say_otherwise(sentence, asking["synonyms"], rng)
     if rng.random() < 0.25:
         sentence = f"{rng.choice(asking['opening'])} {sentence}"
