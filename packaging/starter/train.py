@@ -40,7 +40,7 @@ class Phase:
 
 # Short rows first, since most questions are the first of a conversation; long ones at the end
 # teach the far positions.
-PHASES = (Phase(0.85, 192, 24), Phase(0.15, 1024, 6))
+PHASES = (Phase(0.94, 192, 24), Phase(0.06, 1024, 6))
 LEARNING_RATE, LAST_RATE, WARM_UP = 2e-3, 2e-5, 0.02
 IGNORED = -100  # the target of a token that is not learned, as cross_entropy has it
 
