@@ -24,6 +24,19 @@ def compare_logits(
     do not match and targets outside of the vocabulary.
     """
 
+def read_bandwidth(n_threads: int, n_bytes: int) -> float:
+    """Bytes a second that `n_threads` threads read from `n_bytes` of main memory, at best.
+
+    Releases the GIL. Takes about four times as long as reading them once.
+    """
+
+def memory_breakdown(function: int, context: int) -> list[tuple[int, int, int, int]]:
+    """What a llama_context takes: (buffer type, bytes of weights, of cache, of compute buffers).
+
+    `function` is the address of `llama_get_memory_breakdown`, `context` that of the context; wrong
+    ones end the process. The first of each four is the address of a ggml_backend_buffer_type.
+    """
+
 class AbortFlag:
     """Stops a running llama.cpp computation from another thread, without the interpreter.
 

@@ -73,6 +73,14 @@ class KeptAside(AlreadyExists):
     """The output is made, and whole, but under another name: `details` is its path."""
 
 
+class NetworkError(EngineError):
+    """A server could not be reached, or did not answer as it should."""
+
+
+class AccessDenied(NetworkError):
+    """The server wants a login, or a licence that is accepted first."""
+
+
 class FormatError(EngineError):
     """A file is not what it should be."""
 

@@ -106,7 +106,7 @@ def _create_locked(partial: Path, target: Path) -> FileIO:
         file = FileIO(partial, "x")
     except FileExistsError as error:
         raise busy from error
-    if not _lock(file):  # the other one takes it for a left one, and will replace it
+    if not lock(file):  # the other one takes it for a left one, and will replace it
         file.close()
         raise busy
     return file
@@ -123,13 +123,13 @@ def _remove_unlocked(partial: Path) -> bool:
             raise
         return True
     with contextlib.suppress(FileNotFoundError), FileIO(partial, "r+") as left:
-        if not (_lock(left) and _is_ours(left, partial)):
+        if not (lock(left) and _is_ours(left, partial)):
             return False
         partial.unlink()
     return True
 
 
-def _lock(file: FileIO) -> bool:
+def lock(file: FileIO) -> bool:
     """Mark an open partial file as being written, until it is closed; False if it is already.
 
     On Windows an open file is as good as locked: it can be neither deleted nor renamed.
@@ -319,3 +319,23 @@ def _sync_folder(folder: Path) -> None:
 
 def _gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e8 else f"{n_bytes / 1e6:.1f} MB"
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Write a small file so that at any moment the old or the new one is there, whole.
+
+    Raises what `write_error` gives.
+    """
+    fresh = path.with_name(path.name + ".new")
+    with _as_write_error(path):
+        with FileIO(fresh, "w") as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        _sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, unless they are there; raises NotWritable and its kin."""
+    with _as_write_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ key means. Format: ggml/docs/gguf.md of llama.cpp.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -73,7 +74,7 @@ class GgufFile:
             raise CorruptFile(f"{path.name} is no ordinary file.", hint="Choose a .gguf file.")
         try:
             with path.open("rb") as file:
-                return cls(path, *read_header(file, path.name))
+                return cls(path, *read_header(file, path.name, os.fstat(file.fileno()).st_size))
         except OSError as e:
             raise read_error(e, path) from e
 

@@ -7,8 +7,7 @@ passes here is not refused by llama.cpp for its form.
 
 from __future__ import annotations
 
-import os
-from typing import BinaryIO
+from typing import Protocol
 
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import GgmlType
@@ -38,14 +37,20 @@ def aligned(n_bytes: int, alignment: int) -> int:
     return -(-n_bytes // alignment) * alignment
 
 
+class Readable(Protocol):
+    """A file, or something that reads like one: fewer bytes than asked for only at its end."""
+
+    def read(self, n_bytes: int, /) -> bytes: ...
+
+
 def read_header(
-    file: BinaryIO, name: str
+    file: Readable, name: str, size_bytes: int
 ) -> tuple[dict[str, Value], tuple[TensorInfo, ...], int, int]:
     """Read metadata, tensors, the offset of the data section and the file's size in bytes.
 
     `name` is how messages call the file. Raises CorruptFile, UnsupportedTensor.
     """
-    reader = _Reader(file, name)
+    reader = _Reader(file, name, size_bytes)
     n_tensors, n_keys = _read_counts(reader)
     metadata = _read_metadata(reader, n_keys)
     alignment = _alignment(reader, metadata)
@@ -60,9 +65,9 @@ def read_header(
 class _Reader:
     """A cursor over the start of the file that reads on as needed."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: Readable, name: str, size_bytes: int) -> None:
         self.name = name
-        self.size_bytes = os.fstat(file.fileno()).st_size
+        self.size_bytes = size_bytes
         self.buffer = bytearray()
         self.position = 0
         self._file = file

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import msgspec
 
 from engine.chat import Message
+from engine.fit.run import KvType
 from engine.jobs import Job, Step
 from engine.sampling import SamplingParams
 
@@ -21,11 +22,16 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 class LoadSettings(msgspec.Struct, frozen=True):
-    """How to load a model: `n_ctx` 0 = what fits, `n_threads` 0 = the default, -1 = all layers."""
+    """How to load a model: `n_ctx` 0 and `kv_type` None = what fits, `n_threads` 0 = the default.
+
+    `n_gpu_layers` -1 = as many as fit. `anyway` = also where nothing seems to fit.
+    """
 
     n_ctx: int = 0
     n_threads: int = 0
     n_gpu_layers: int = -1
+    kv_type: KvType | None = None
+    anyway: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
@@ -44,6 +50,9 @@ class ModelInfo(msgspec.Struct, frozen=True):
     n_threads: int
     device: str
     load_seconds: float
+    predicted_bytes: int = 0
+    """Weights, cache and buffers as predicted before loading, and as llama.cpp counts them now."""
+    taken_bytes: int = 0
 
 
 class Load(Job, frozen=True):

@@ -16,8 +16,12 @@ from pathlib import Path
 
 import msgspec
 
+from engine import starter
 from engine.errors import EngineError
+from engine.hub.download import STAGING, Note, is_busy, read_note, size_on_disk
+from engine.hub.provenance import Source, source_of
 from engine.inspect import ModelSummary, describe
+from engine.other_apps import App, Place, ollama_models
 from engine.splits import SPLIT_NAME, model_files
 
 log = logging.getLogger(__name__)
@@ -42,17 +46,33 @@ class Entry(msgspec.Struct, frozen=True):
     own: bool
     files: tuple[str, ...]
     hint: str = ""
+    origin: App | None = None
+    """The other app whose model this is."""
+    given_name: str = ""
+    """What that app calls it, where the file's own name says nothing."""
+    source: Source | None = None
+    """Where it was downloaded from."""
+
+    @property
+    def is_starter(self) -> bool:
+        """Whether this is the toy that comes with Snug: part of the program, not to be removed."""
+        return self.path == str(starter.MODEL)
 
     @property
     def name(self) -> str:
-        return self.summary.name if self.summary and self.summary.name else Path(self.path).name
+        inner_name = self.summary.name if self.summary else ""
+        return self.given_name or inner_name or Path(self.path).name
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """A `.partial` file that an interrupted job left in the models folder."""
+    """What an interrupted job left in the models folder: a `.partial` file, a download's folder.
+
+    `note` says how a download goes on; without one there is nothing to do but to discard it.
+    """
 
     path: str
     size_bytes: int
+    note: Note | None = None
 
 
 class Library:
@@ -61,9 +81,15 @@ class Library:
     A model is looked into once, and again only after its files have changed.
     """
 
-    def __init__(self, models_folder: str | Path, added: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        models_folder: str | Path,
+        added: tuple[str, ...] = (),
+        places: tuple[Place, ...] = (),
+    ) -> None:
         self.models_folder = Path(models_folder)
         self.added = added
+        self.places = places
         self._known: dict[str, tuple[_Fingerprint, Entry]] = {}
         self._lock = threading.Lock()
 
@@ -74,6 +100,12 @@ class Library:
             identity = _identity(path)
             if identity not in entries:
                 entries[identity] = self.look_at(path)
+        for path, app, name in self._of_other_apps():
+            identity = _identity(path)
+            if identity not in entries:
+                entry = self.look_at(path)
+                if entry.summary:  # what is broken there is not ours to tell
+                    entries[identity] = msgspec.structs.replace(entry, origin=app, given_name=name)
         return tuple(sorted(entries.values(), key=_order))
 
     def look_at(self, path: Path) -> Entry:
@@ -91,17 +123,18 @@ class Library:
         return entry
 
     def leftovers(self) -> tuple[Leftover, ...]:
-        """List partial files that nobody is writing to any more."""
+        """List what nobody is writing to any more."""
         found = []
         before = time.time() - IN_USE_SECONDS
         for folder in _folders(self.models_folder):
             for path in _items(folder):
-                if path.suffix != PARTIAL or not _is_file(path):
-                    continue
                 with contextlib.suppress(OSError):  # finished or discarded meanwhile
-                    stat = path.stat()
-                    if stat.st_mtime < before:
-                        found.append(Leftover(str(path), stat.st_size))
+                    if path.suffix == PARTIAL and _is_file(path):
+                        stat = path.stat()
+                        if stat.st_mtime < before:
+                            found.append(Leftover(str(path), stat.st_size))
+                    elif path.name.startswith(STAGING) and not is_busy(path):
+                        found.append(Leftover(str(path), size_on_disk(path), read_note(path)))
         return tuple(sorted(found, key=lambda leftover: leftover.path))
 
     def is_own(self, path: Path) -> bool:
@@ -111,6 +144,14 @@ class Library:
     def _candidates(self) -> Iterator[Path]:
         yield from find_models(self.models_folder)
         yield from map(Path, self.added)
+
+    def _of_other_apps(self) -> Iterator[tuple[Path, App, str]]:
+        for place in self.places:
+            folder = Path(place.folder)
+            if place.app == "Ollama":
+                yield from ((Path(m.path), place.app, m.name) for m in ollama_models(folder))
+            else:
+                yield from ((path, place.app, "") for path in find_models(folder))
 
 
 def find_models(root: Path) -> Iterator[Path]:
@@ -161,7 +202,7 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
             return broken(
                 "It is not there any more.", "Connect its drive, or remove it from the list."
             )
-        return Entry(str(path), describe(path), "", own, files)
+        return Entry(str(path), describe(path), "", own, files, source=source_of(path))
     except EngineError as error:
         return broken(error.message, error.hint)
     except OSError as error:
@@ -171,8 +212,8 @@ def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
         return broken("Snug cannot make sense of it.", "Get it again, or remove it from the list.")
 
 
-def _order(entry: Entry) -> tuple[bool, str, str]:
-    return entry.summary is None, entry.name.lower(), entry.path
+def _order(entry: Entry) -> tuple[bool, bool, str, str]:
+    return entry.summary is None, entry.is_starter, entry.name.lower(), entry.path
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<part>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+# Of the first part only: they tell how the model was cut, and the whole is one file.
+SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 MOST_PARTS = 1000
 """A name can claim 99,999 parts; no model has that many."""
 

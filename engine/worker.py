@@ -22,6 +22,11 @@ import msgspec
 from engine import protocol
 from engine.convert.job import Convert
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
+from engine.fit.job import Fit
+from engine.hub.download import Download
+from engine.hub.search import Describe, Search
+from engine.hub.token import AskToken, KeepToken
+from engine.hub.verify import Verify
 from engine.inference import Bench, Generate, Load
 from engine.jobs import Step
 from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
@@ -31,7 +36,22 @@ from engine.quantize.shrink import Shrink
 
 log = logging.getLogger(__name__)
 
-AnyJob = Convert | Shrink | Quality | Recommend | Load | Generate | Bench
+AnyJob = (
+    Convert
+    | Shrink
+    | Quality
+    | Recommend
+    | Fit
+    | Load
+    | Generate
+    | Bench
+    | Search
+    | Describe
+    | Download
+    | AskToken
+    | KeepToken
+    | Verify
+)
 
 GRACE_S = 5.0
 """How long a job may take to notice that it was cancelled before the process ends itself."""

@@ -7,7 +7,9 @@
 #include <span>
 
 #include "abort_flag.hpp"
+#include "bandwidth.hpp"
 #include "kl_divergence.hpp"
+#include "memory_breakdown.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -56,6 +58,13 @@ void compare_logits(const Matrix<const float> &reference, const Matrix<const flo
     snug::compare_rows(rows, n_threads);
 }
 
+nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
+    nb::list found;
+    for (const auto &[type, weights, cache, compute] : snug::memory_breakdown(function, context))
+        found.append(nb::make_tuple(type, weights, cache, compute));
+    return found;
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -66,6 +75,11 @@ NB_MODULE(_native, m) {
     m.def("compare_logits", &compare_logits, "reference"_a.noconvert(), "test"_a.noconvert(),
           "targets"_a.noconvert(), "kld"_a.noconvert(), "nll_reference"_a.noconvert(),
           "nll_test"_a.noconvert(), "same_top"_a.noconvert(), "n_threads"_a = 0);
+
+    m.def("read_bandwidth", &snug::read_bandwidth, "n_threads"_a, "n_bytes"_a,
+          nb::call_guard<nb::gil_scoped_release>());
+
+    m.def("memory_breakdown", &memory_breakdown, "function"_a, "context"_a);
 
     nb::class_<snug::AbortFlag>(m, "AbortFlag")
         .def(nb::init<>())

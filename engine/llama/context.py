@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from engine._native import AbortFlag
 from engine.errors import EngineError, InferenceError
+from engine.fit.run import KvType
 from engine.llama.library import library
+from engine.llama.memory import BufferMemory, memory_of, set_kv_type
 from engine.llama.model import Model, out_of_memory
 from engine.llama.threads import default_n_threads
 
@@ -36,6 +38,7 @@ class Context:
         n_batch: int = 2048,
         n_ubatch: int = 512,
         n_outputs_max: int = 1,
+        kv_type: KvType = "f16",
     ) -> None:
         """Raises OutOfMemory when the KV cache or the buffers cannot be had."""
         self._library = library()
@@ -52,6 +55,7 @@ class Context:
         params.n_outputs_max = n_outputs_max
         params.n_threads = params.n_threads_batch = self.n_threads
         params.no_perf = True
+        set_kv_type(params, kv_type)
         params.abort_callback = self._c.ggml_abort_callback(self.abort.callback_address)
         params.abort_callback_data = self.abort.data_address
         self._library.log_lines.clear()
@@ -137,6 +141,10 @@ class Context:
     def clear(self) -> None:
         self._c.llama_memory_clear(self._memory, False)
         self.tokens.clear()
+
+    def memory(self) -> tuple[BufferMemory, ...]:
+        """What the model and this context take, as llama.cpp counts it."""
+        return memory_of(self._handle)
 
     def close(self) -> None:
         if self._handle:

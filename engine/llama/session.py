@@ -9,17 +9,16 @@ from pathlib import Path
 
 import msgspec
 
-from engine import fit, hardware
 from engine.chat import ChatTemplate, plain_text
-from engine.errors import ContextOverflow, InferenceError, OutOfMemory
+from engine.errors import ContextOverflow, InferenceError
 from engine.inference import Answer, FinishReason, Generate, LoadSettings, ModelInfo
 from engine.inspect import describe
 from engine.jobs import Piece, Progress, Step
 from engine.llama.context import Context
-from engine.llama.ggml import devices
-from engine.llama.model import Model, StreamDecoder, load_model, open_model_file
+from engine.llama.loading import load_to_fit
+from engine.llama.model import Model, StreamDecoder
 from engine.llama.sampler import Sampler
-from engine.llama.threads import ThreadCount, default_n_threads
+from engine.llama.threads import ThreadCount
 
 PIECE_S = 0.05
 """How long text gathers before it is sent: a screen shows no more, and each piece wakes readers
@@ -57,22 +56,12 @@ class Session:
     def load(path: str | Path, settings: LoadSettings) -> Generator[Step, None, Session]:
         """Load a model with a context that fits this computer.
 
-        Raises what `load_model` raises, and OutOfMemory before anything is read if even the
-        shortest context would not fit.
+        Raises as `load_to_fit`.
         """
         started = time.monotonic()
-        n_ctx = _choose_n_ctx(path, settings)
         summary = describe(path)
-        gpus = [d.description for d in devices() if d.kind in ("gpu", "igpu")]
-        uses_gpu = bool(gpus) and settings.n_gpu_layers != 0
-        model = yield from load_model(path, settings.n_gpu_layers)
-        try:
-            n_threads = settings.n_threads or default_n_threads()
-            n_ubatch = 512 if uses_gpu else _n_ubatch(model, n_threads)
-            context = Context(model, n_ctx, n_threads=n_threads, n_ubatch=n_ubatch)
-        except BaseException:
-            model.close()
-            raise
+        loaded = yield from load_to_fit(path, settings)
+        model, context = loaded.model, loaded.context
         info = ModelInfo(
             path=str(model.path),
             name=summary.name,
@@ -84,11 +73,14 @@ class Session:
             n_ctx_train=summary.n_ctx_train,
             n_vocab=model.vocabulary.n_tokens,
             has_chat_template=model.chat_template is not None,
-            n_threads=n_threads,
-            device=gpus[0] if uses_gpu else "CPU",
+            n_threads=context.n_threads,
+            device=loaded.device,
             load_seconds=time.monotonic() - started,
+            predicted_bytes=loaded.predicted_bytes,
+            taken_bytes=loaded.taken_bytes,
         )
-        return Session(model, context, info, None if settings.n_threads else ThreadCount(n_threads))
+        threads = None if settings.n_threads else ThreadCount(context.n_threads)
+        return Session(model, context, info, threads)
 
     def interrupt(self) -> None:
         """Stop the answer that is being written, from any thread: its generator yields at once."""
@@ -227,26 +219,6 @@ class Session:
         )
 
 
-def _choose_n_ctx(path: str | Path, settings: LoadSettings) -> int:
-    """Return the context length asked for, or the longest that fits; raises OutOfMemory."""
-    file = open_model_file(path)
-    shape = fit.Shape.from_metadata(file.metadata)
-    weights_bytes = sum(tensor.n_bytes for tensor in file.tensors)
-    computer = hardware.detect(devices())
-    available = computer.memory_available_bytes
-    if settings.n_gpu_layers != 0:
-        available += sum(gpu.memory_free_bytes for gpu in computer.gpus)
-    n_ctx = settings.n_ctx or fit.choose_n_ctx(shape, weights_bytes, available)
-    needed = fit.predict(shape, weights_bytes, n_ctx).total_bytes
-    if needed > available:
-        raise OutOfMemory(
-            f"{file.path.name} needs {needed / 1e9:.1f} GB of memory with a context of "
-            f"{n_ctx:,} tokens, and {available / 1e9:.1f} GB are free.",
-            hint="Close other programs, shrink the model further or choose a smaller one.",
-        )
-    return n_ctx
-
-
 def _require_numbers(context: Context) -> None:
     """Raise InferenceError for a model that computes NaN: samplers sort, and cannot sort that."""
     import numpy as np
@@ -256,15 +228,3 @@ def _require_numbers(context: Context) -> None:
             "The model computes something that is not a number.",
             hint="Its file is damaged or was shrunk too far: choose another one.",
         )
-
-
-def _n_ubatch(model: Model, n_threads: int) -> int:
-    """Return how many tokens to compute at once: 512, less where one matrix takes too long.
-
-    A stop is heard between two operations of the graph, the longest of which multiplies a batch
-    by a matrix of n_embd x n_ff. A core does some 50 GFLOP/s; 0.05 s of that are allowed.
-    """
-    shape = fit.Shape.from_metadata(model.metadata)
-    flops_per_token = 2 * shape.n_embd * max(shape.n_ff, 1)
-    n = int(n_threads * 50e9 * 0.05 / max(flops_per_token, 1))
-    return next((u for u in (512, 256, 128, 64) if u <= n), 32)

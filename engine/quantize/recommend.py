@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import ClassVar
 
-from engine.fit import Recommendation
+from engine.fit.recommend import Recommendation
+from engine.hardware import Computer
 from engine.jobs import Job, Progress
 
 
 class Recommend(Job, frozen=True):
     """Choose a recipe for a checkpoint folder or a 16- or 32-bit GGUF file on this computer.
 
-    Raises UnsupportedTensor for a source that is quantized already, and what reading it raises.
+    `n_ctx` is the context to have room for, 0 a useful one. Raises UnsupportedTensor for a source
+    that is quantized already, and what reading it raises.
     """
 
     Result: ClassVar = Recommendation
 
     source: str
+    n_ctx: int = 0
+    computer: Computer | None = None
+    """Another computer than this one, for those who ask before they buy."""
 
     def run(self) -> Generator[Progress, None, Recommendation]:
-        from engine.fit import recommend
+        from engine.fit.recommend import recommend
         from engine.hardware import detect
         from engine.llama.ggml import devices
         from engine.source import open_source
@@ -28,6 +33,6 @@ class Recommend(Job, frozen=True):
         yield Progress("Looking at the model", 0, None, "steps")
         source = open_source(self.source)
         try:
-            return recommend(source, detect(devices()))
+            return recommend(source, self.computer or detect(devices()), self.n_ctx)
         finally:
             source.close()

@@ -77,7 +77,7 @@ class Shrink(Job, frozen=True):
 
 
 def _recommended(source: ModelSource) -> str:
-    from engine.fit import recommend
+    from engine.fit.recommend import recommend
     from engine.hardware import detect
     from engine.llama.ggml import devices
 

@@ -18,6 +18,7 @@ import msgspec
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.gguf import TensorInfo, Value, gguf_size_bytes, write_gguf
 from engine.quantize.recipe import Recipe, tensor_types
+from engine.splits import SPLIT_KEYS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +32,6 @@ QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
 _PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
-# Of the source only: they tell how it was split, and the result is one file.
-_SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -67,7 +66,7 @@ def plan(source: ModelSource, recipe: Recipe) -> Plan:
         "general.quantization_version": Value.u32(QUANTIZATION_VERSION),
         "general.file_type": Value.u32(recipe.file_type),
     }
-    dropped = (*_SPLIT_KEYS, *stamps)
+    dropped = (*SPLIT_KEYS, *stamps)
     metadata = {key: value for key, value in source.metadata.items() if key not in dropped}
     metadata |= stamps
     return Plan(metadata, tensors, sources, gguf_size_bytes(metadata, tensors))

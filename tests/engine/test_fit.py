@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import fit
 from engine.errors import CorruptFile
-from engine.fit import Shape, choose_n_ctx, predict, recommend, repacked_bytes, usable_bytes
+from engine.fit import memory as fit
+from engine.fit.memory import choose_n_ctx, predict, repacked_bytes, usable_bytes
+from engine.fit.recommend import recommend
+from engine.fit.shape import Shape
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType
 from engine.hardware import Computer, Cpu, Device
@@ -151,7 +153,7 @@ def test_when_nothing_fits_it_says_what_the_smallest_needs(llama_3_8b: Header) -
     assert found.recipe is None
     assert not any(choice.fits for choice in found.choices)
     assert found.reason == (
-        "Nothing fits: even Q2_K needs 4.0 GB with 4,096 tokens of context, "
+        "Nothing fits: even Q2_K needs 4 GB with 4,096 tokens of context, "
         "and 2.4 GB may be used here."
     )
 
@@ -166,7 +168,7 @@ def test_a_gpu_that_holds_a_good_recipe_comes_first(llama_3_8b: Header) -> None:
 def test_a_gpu_that_holds_only_a_narrow_recipe_gives_way(llama_3_8b: Header) -> None:
     found = recommend(llama_3_8b, computer(64, gpu(5.2)))  # type: ignore[arg-type]
     assert found.recipe == "Q8_0"
-    assert "in this computer's memory" in found.reason
+    assert "partly on the GPU" in found.reason
 
 
 def test_repacked_copies_are_told_apart(llama_3_8b: Header) -> None:
@@ -192,3 +194,9 @@ def test_an_impossible_size_is_refused(size: Value) -> None:
     metadata = {"general.architecture": Value.string("llama"), "llama.block_count": size}
     with pytest.raises(CorruptFile, match="block count"):
         Shape.from_metadata(metadata)
+
+
+def test_the_largest_model_for_the_memory_that_is_free() -> None:
+    assert fit.largest_n_params(GIB) == 0
+    assert 8e9 < fit.largest_n_params(8 * GIB) < 11e9
+    assert 20e9 < fit.largest_n_params(16 * GIB) < 25e9

@@ -82,6 +82,7 @@ def test_load_tells_how_far_it_is_and_what_it_loaded(tiny_gguf: Path) -> None:
         assert (info.architecture, info.type) == ("llama", "F16")
         assert info.has_chat_template
         assert info.n_ctx == info.n_ctx_train == 512
+        assert info.predicted_bytes == info.taken_bytes > info.size_bytes * 0.9
         assert info.n_threads >= 1
         assert info.size_bytes == tiny_gguf.stat().st_size
     finally:

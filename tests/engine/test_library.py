@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -11,6 +12,7 @@ import pytest
 
 from engine.gguf import GgufFile
 from engine.library import IN_USE_SECONDS, MAX_DEPTH, Entry, Library, find_models
+from engine.other_apps import Place
 
 
 @pytest.fixture
@@ -64,6 +66,30 @@ def test_each_model_is_listed_once(models: Path, tiny_gguf: Path) -> None:
 
     assert len(entries) == 1
     assert entries[0].own
+
+
+def test_models_of_other_apps_are_listed_with_their_names(
+    models: Path, tmp_path: Path, tiny_gguf: Path
+) -> None:
+    studio, ollama = tmp_path / "studio", tmp_path / "ollama"
+    (studio / "ann" / "tiny").mkdir(parents=True)
+    shutil.copy(tiny_gguf, studio / "ann" / "tiny" / "Tiny-F16.gguf")
+    (studio / "broken.gguf").write_bytes(b"GGUF")
+    digest = "cd" * 32
+    (ollama / "blobs").mkdir(parents=True)
+    shutil.copy(tiny_gguf, ollama / "blobs" / f"sha256-{digest}")
+    manifest = ollama / "manifests" / "registry" / "library" / "tiny" / "1b"
+    manifest.parent.mkdir(parents=True)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}
+    manifest.write_text(json.dumps({"layers": [layer]}))
+
+    places = (Place("LM Studio", str(studio)), Place("Ollama", str(ollama)))
+    entries = {entry.origin: entry for entry in Library(models, (), places).scan()}
+
+    assert set(entries) == {"LM Studio", "Ollama"}, "broken ones are their app's business"
+    assert entries["Ollama"].name == "tiny:1b"
+    assert not any(entry.own for entry in entries.values())
+    assert not list(models.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,15 @@
-"""A job's progress as one line of a terminal."""
+"""Runs a job, with its progress as one line of a terminal."""
 
 from __future__ import annotations
 
+import argparse
+import sys
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
+from engine.client import Worker
 from engine.jobs import Pace, Progress, Step
+from engine.words import format_bytes
 
 BAR_CELLS = 28
 
@@ -56,9 +60,14 @@ class ProgressBar:
         return line
 
 
-def format_bytes(n: float) -> str:
-    """Two or three significant digits in decimal units: 1.8 GB is 1.8 * 10^9 bytes."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= size:
-            return f"{n / size:.3g} {unit}" if n < 999.5 * size else f"{n / size:.0f} {unit}"
-    return f"{n:.0f} B"
+def run_job(job: Any, args: argparse.Namespace) -> Any:
+    """Run a job to its end, with a progress bar unless the output is for a script.
+
+    In a child process: a model file that makes llama.cpp abort must end in a sentence here too.
+    """
+    worker = Worker.start()
+    try:
+        with ProgressBar(sys.stderr) as bar:
+            return worker.finish(job, None if args.json else bar.show)
+    finally:
+        worker.stop()

@@ -1,0 +1,39 @@
+"""Verbs that use the network: search, download."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from engine.cli.progress import run_job
+from engine.words import format_bytes, format_count
+
+
+def search(args: argparse.Namespace) -> Any:
+    from engine.hub.search import Search
+
+    job = Search(args.text, args.sort, args.format, args.license, args.limit)
+    found = run_job(job, args)
+    if args.json:
+        return found
+    for model in found:
+        size = format_count(model.n_params) if model.n_params else ""
+        gated = " (gated)" if model.is_gated else ""
+        formats = "+".join(model.formats)
+        print(f"{model.id}{gated}")
+        print(f"    {size:>6}  {formats:16}  {model.downloads:>10,} downloads  {model.license}")
+    if not found:
+        print("Nothing found. Try fewer or other words.")
+    return found
+
+
+def download(args: argparse.Namespace) -> Any:
+    from engine.folders import folders
+    from engine.hub.download import Download
+
+    folder = args.to.absolute() if args.to else folders().models
+    job = Download(args.repo, str(folder), args.file, args.revision, args.limit_rate)
+    done = run_job(job, args)
+    if not args.json:
+        print(f"{done.path}: {format_bytes(done.size_bytes)}, verified")
+    return done

@@ -1,0 +1,99 @@
+"""Verbs that make a model file, or judge one: convert, shrink, quality."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.cli.progress import run_job
+from engine.errors import FormatError
+from engine.files import read_error
+from engine.words import format_bytes
+
+
+def convert(args: argparse.Namespace) -> Any:
+    from engine.convert.job import Convert
+
+    job = Convert(
+        str(args.checkpoint.absolute()), str(args.out.absolute()), args.type, args.overwrite
+    )
+    done = run_job(job, args)
+    if not args.json:
+        print(
+            f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}"
+        )
+    return done
+
+
+def shrink(args: argparse.Namespace) -> Any:
+    from engine.quantize.recipe import find_recipe
+    from engine.quantize.shrink import Shrink
+
+    source = args.source.absolute()
+    recipe = find_recipe(args.type).name if args.type else recommended(source, args)
+    default_out = source.with_name(
+        f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
+    )
+    out = args.out.absolute() if args.out else default_out
+    done = run_job(Shrink(str(source), str(out), recipe, args.threads, args.overwrite), args)
+    if not args.json:
+        before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)
+        bits = f"{done.bits_per_weight:.2f} bits per weight"
+        print(f"{done.path}: {before} -> {after} ({done.recipe}, {bits}, {done.seconds:.1f} s)")
+    return done
+
+
+def recommend(args: argparse.Namespace) -> Any:
+    from engine.hardware import Computer
+    from engine.quantize.recommend import Recommend
+
+    computer = None
+    if args.machine:
+        try:
+            computer = msgspec.json.decode(args.machine.read_bytes(), type=Computer)
+        except OSError as error:
+            raise read_error(error, args.machine) from error
+        except msgspec.DecodeError as error:
+            raise FormatError(
+                f"{args.machine.name} does not describe a computer.",
+                hint="Write it as `snug-engine devices --json` does.",
+                details=str(error),
+            ) from error
+    advice = run_job(Recommend(str(args.source.absolute()), args.ctx, computer), args)
+    if not args.json:
+        print(f"{advice.reason} {advice.neighbours}".rstrip())
+        for choice in advice.choices:
+            size, need = format_bytes(choice.size_bytes), format_bytes(choice.memory.total_bytes)
+            bits = f"{choice.bits_per_weight:.2f} bits"
+            print(f"{choice.recipe:8} {size:>8}  {bits:>10}  needs {need:>8}  {choice.where}")
+    return advice
+
+
+def recommended(source: Path, args: argparse.Namespace) -> str:
+    """The recipe that Snug picks for this computer, with the reason shown."""
+    from engine.errors import OutOfMemory
+    from engine.quantize.recommend import Recommend
+
+    advice = run_job(Recommend(str(source)), args)
+    if advice.recipe is None:
+        raise OutOfMemory(
+            advice.reason, hint="To shrink it all the same, name a type: --type Q2_K."
+        )
+    if not args.json:
+        print(advice.reason)
+    recipe: str = advice.recipe
+    return recipe
+
+
+def quality(args: argparse.Namespace) -> Any:
+    from engine.quantize.quality import Quality
+
+    model, reference, text = (str(p.absolute()) for p in (args.model, args.reference, args.text))
+    report = run_job(Quality(model, reference, text, args.chunks, args.context), args)
+    if not args.json:
+        for name, value in msgspec.structs.asdict(report).items():
+            print(f"{name:22} {value:.6g}" if isinstance(value, float) else f"{name:22} {value}")
+    return report

@@ -1,0 +1,156 @@
+"""The verbs, their arguments, and what these may be."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from engine import __version__, starter
+from engine.cli.hub import download, search
+from engine.cli.library import library_add, library_list, library_remove, library_verify
+from engine.cli.make import convert, quality, recommend, shrink
+from engine.cli.models import devices, fit, inspect
+from engine.cli.talk import bench, chat
+from engine.cli.try_out import try_out
+from engine.fit.run import KvType
+from engine.hub.hub import Sort
+from engine.hub.repo import Format
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="snug-engine", description="Convert, shrink, measure and run language models here."
+    )
+    parser.add_argument("--version", action="version", version=f"snug-engine {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, run: Callable[[argparse.Namespace], Any], about: str) -> Any:
+        sub = verbs.add_parser(name, help=about, description=about)
+        sub.add_argument("--json", action="store_true", help="print one JSON object at the end")
+        sub.set_defaults(verb=run)
+        return sub
+
+    sub = verb("try", try_out, "Shrink a model for this computer, say what it cost, and chat.")
+    sub.add_argument("source", type=Path, nargs="?", default=starter.MODEL)
+    sub.add_argument("--folder", type=Path, default=Path(), help="for the shrunk model")
+
+    verb("devices", devices, "Show this computer: memory, processor, graphics.")
+
+    sub = verb("inspect", inspect, "Say what a GGUF file or a checkpoint folder is.")
+    sub.add_argument("model", type=Path)
+
+    sub = verb("fit", fit, "Say whether a model runs here, and what it takes.")
+    sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE on the hub")
+    sub.add_argument("--ctx", type=_count, default=0, help="tokens of context; 0 = what fits")
+    sub.add_argument("--kv", choices=get_args(KvType), help="type of the KV cache")
+
+    sub = verb("recommend", recommend, "Say which type to shrink a model to, and why.")
+    sub.add_argument("source", type=Path)
+    sub.add_argument("--ctx", type=_count, default=0, help="tokens of context to have room for")
+    sub.add_argument(
+        "--machine", type=Path, metavar="FILE", help="another computer, as `devices --json` has it"
+    )
+
+    _add_hub_verbs(verb)
+    _add_library_verbs(verbs)
+
+    sub = verb("convert", convert, "Turn a Hugging Face checkpoint folder into a GGUF file.")
+    sub.add_argument("checkpoint", type=Path)
+    sub.add_argument("out", type=Path)
+    sub.add_argument("--type", type=str.lower, choices=("f32", "f16", "bf16"), default="f16")
+    sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+
+    sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")
+    sub.add_argument("source", type=Path)
+    sub.add_argument("-o", "--out", type=Path, help="default: beside SOURCE, named after it")
+    sub.add_argument("--type", help="Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K; default: what fits")
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+    sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+
+    sub = verb("chat", chat, "Talk with a model; without a chat template it continues the text.")
+    sub.add_argument("model", type=Path)
+    sub.add_argument("-p", "--prompt", help="ask this, print the answer and end")
+    sub.add_argument("--system", default="", help="system prompt")
+    sub.add_argument("--temp", type=_temperature, default=None, help="0 = always the likeliest")
+    sub.add_argument("--seed", type=_seed, default=None)
+    sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
+    sub.add_argument("-c", "--context", type=_count, default=0, help="0 = what fits")
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+
+    sub = verb("bench", bench, "Measure reading (pp) and writing (tg) speed, as llama-bench does.")
+    sub.add_argument("model", type=Path)
+    sub.add_argument("-p", "--n-prompt", type=_count, default=512)
+    sub.add_argument("-n", "--n-generate", type=_count, default=128)
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+    sub.add_argument("-r", "--repetitions", type=_positive, default=3)
+
+    sub = verb("quality", quality, "Compare a model with the one it was made from, on a text.")
+    sub.add_argument("model", type=Path)
+    sub.add_argument("--reference", type=Path, required=True)
+    sub.add_argument("--text", type=Path, required=True)
+    sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
+    sub.add_argument("-c", "--context", type=_count, default=512)
+    return parser
+
+
+def _add_hub_verbs(verb: Callable[..., Any]) -> None:
+    sub = verb("search", search, "Look for models on the Hugging Face Hub (or HF_ENDPOINT).")
+    sub.add_argument("text")
+    sub.add_argument("--sort", choices=get_args(Sort), default="trending")
+    sub.add_argument("--format", choices=get_args(Format))
+    sub.add_argument("--license", default="", help="such as apache-2.0")
+    sub.add_argument("--limit", type=_positive, default=20)
+
+    sub = verb("download", download, "Fetch a model: resumable, verified, all its parts.")
+    sub.add_argument("repo", metavar="OWNER/NAME")
+    sub.add_argument("file", nargs="?", default="", help="a file, a type such as Q4_K_M, or none")
+    sub.add_argument("--to", type=Path, metavar="FOLDER", help="default: Snug's models folder")
+    sub.add_argument("--revision", default="", help="a branch, tag or commit")
+    sub.add_argument("--limit-rate", type=_count, default=0, metavar="BYTES", help="per second")
+
+
+def _add_library_verbs(verbs: Any) -> None:
+    about = "The models that the window lists, and the list of those added from elsewhere."
+    parts = verbs.add_parser("library", help=about, description=about).add_subparsers(
+        required=True, metavar="list|add|remove|verify"
+    )
+    for name, run, what in (
+        ("list", library_list, "List all of them."),
+        ("add", library_add, "List a GGUF file, a checkpoint, or all models of a folder."),
+        ("remove", library_remove, "Forget what was added; no file is deleted."),
+        ("verify", library_verify, "Hash downloaded files again."),
+    ):
+        sub = parts.add_parser(name, help=what, description=what)
+        sub.add_argument("--json", action="store_true", help="print one JSON value at the end")
+        sub.set_defaults(verb=run)
+        if name != "list":
+            sub.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+
+
+def _count(text: str) -> int:
+    return int(_number(text, int, 0, 2**31 - 1))
+
+
+def _positive(text: str) -> int:
+    return int(_number(text, int, 1, 2**31 - 1))
+
+
+def _seed(text: str) -> int:
+    return int(_number(text, int, 0, 2**32 - 1))
+
+
+def _temperature(text: str) -> float:
+    return _number(text, float, 0, 10)
+
+
+def _number(text: str, kind: type[int | float], least: int, most: int) -> float:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}")
+    return number

@@ -1,0 +1,125 @@
+"""What each device would hold of a model, from its header: the sums that llama.cpp makes.
+
+Where llama.cpp itself can be asked its answer is used instead (engine/llama/memory.py); this is for
+computers that are not here, and for models that it does not know. Placement as in llama.cpp's
+llama_model_base::load_tensors: layers go to the devices in order, in proportion to free memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from engine.fit.memory import CPU_RUNTIME_BYTES, MIB
+from engine.fit.run import KV_BITS, MAIN_MEMORY, Need, Run
+from engine.fit.shape import CELLS, Shape
+from engine.gguf_values import TensorInfo, Value
+from engine.hardware import Device
+
+GPU_RUNTIME_BYTES = 600 * MIB  # a CUDA or Metal context and its pools: 300 to 600 MiB
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+class Estimate:
+    """A model's weights by layer, and its shape."""
+
+    def __init__(self, metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> None:
+        """Raises CorruptFile for sizes that are no sizes."""
+        self.shape = Shape.from_metadata(metadata)
+        self.n_layers = self.shape.n_layers
+        self._dense = [0] * self.n_layers
+        self._experts = [0] * self.n_layers
+        self._input_bytes = self._output_bytes = 0
+        self._n_experts, self._n_experts_used = _experts(metadata)
+        for tensor in tensors:
+            self._add(tensor)
+        if not any(tensor.name == "output.weight" for tensor in tensors):
+            # Tied: a device that computes the output has a copy of the embedding.
+            self._tied_bytes = self._input_bytes
+        else:
+            self._tied_bytes = 0
+
+    @property
+    def weights_bytes(self) -> int:
+        return sum(self._dense) + sum(self._experts) + self._input_bytes + self._output_bytes
+
+    @property
+    def active_bytes(self) -> int:
+        """The weights that one token needs: of the experts those that it is sent to."""
+        experts = sum(self._experts) * self._n_experts_used // max(1, self._n_experts)
+        return sum(self._dense) + experts + self._output_bytes + self._tied_bytes
+
+    @property
+    def has_experts(self) -> bool:
+        return any(self._experts)
+
+    def needs(self, run: Run, gpus: Sequence[Device] = ()) -> tuple[Need, ...]:
+        """What main memory holds, then each of `gpus`."""
+        places = [MAIN_MEMORY, *(gpu.name for gpu in gpus)]
+        weights = dict.fromkeys(places, 0)
+        kv = dict.fromkeys(places, 0)
+        weights[MAIN_MEMORY] += self._input_bytes
+        for layer in range(self.n_layers):
+            place = self._place(layer, run, gpus)
+            stays = layer < run.n_cpu_experts
+            weights[place] += self._dense[layer]
+            weights[MAIN_MEMORY if stays else place] += self._experts[layer]
+            kv[place] += self._kv_bytes(run)
+        last = self._place(self.n_layers, run, gpus)
+        weights[last] += self._output_bytes + (self._tied_bytes if last != MAIN_MEMORY else 0)
+        compute = self.shape.compute_bytes(run.n_ctx)
+        return tuple(
+            Need(
+                place,
+                weights[place],
+                kv[place],
+                compute if weights[place] else 0,
+                _runtime_bytes(place, weights[place]),
+            )
+            for place in places
+        )
+
+    def _add(self, tensor: TensorInfo) -> None:
+        found = _LAYER.match(tensor.name)
+        if found and int(found[1]) < self.n_layers:
+            of = self._experts if "_exps." in tensor.name else self._dense
+            of[int(found[1])] += tensor.n_bytes
+        elif tensor.name.startswith(("token_embd", "position_embd", "token_types")):
+            self._input_bytes += tensor.n_bytes
+        else:
+            self._output_bytes += tensor.n_bytes
+
+    def _place(self, layer: int, run: Run, gpus: Sequence[Device]) -> str:
+        """Where `layer` lies; the one after the last is the output."""
+        n_on_gpus = min(run.n_gpu_layers, self.n_layers + 1) if gpus else 0
+        first = self.n_layers + 1 - n_on_gpus
+        if layer < first:
+            return MAIN_MEMORY
+        free_bytes = sum(gpu.memory_free_bytes for gpu in gpus)
+        share, wanted = 0.0, (layer - first) / n_on_gpus
+        for gpu in gpus:
+            share += gpu.memory_free_bytes / max(1, free_bytes)
+            if wanted < share:
+                return gpu.name
+        return gpus[-1].name
+
+    def _kv_bytes(self, run: Run) -> int:
+        """Of one layer."""
+        cells = -(-run.n_ctx // CELLS) * CELLS
+        numbers = self.shape.n_kv_heads * (self.shape.head_dim_k + self.shape.head_dim_v)
+        return int(cells * numbers * KV_BITS[run.kv_type] / 8)
+
+
+def _experts(metadata: Mapping[str, Value]) -> tuple[int, int]:
+    """How many there are in a layer, and how many a token is sent to."""
+    found = metadata.get("general.architecture")
+    keys = (f"{found.value if found else ''}.expert_{which}" for which in ("count", "used_count"))
+    counts = [metadata[key].value if key in metadata else 0 for key in keys]
+    n, n_used = (count if type(count) is int and count >= 0 else 0 for count in counts)
+    return n, min(n, n_used)
+
+
+def _runtime_bytes(place: str, weights_bytes: int) -> int:
+    if place == MAIN_MEMORY:
+        return CPU_RUNTIME_BYTES
+    return GPU_RUNTIME_BYTES if weights_bytes else 0

@@ -1,0 +1,114 @@
+"""The job that judges one model here, or on the hub before anything of it is downloaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from engine.errors import FormatError
+from engine.fit.run import KvType, Need, Run
+from engine.jobs import Job, Progress
+
+
+class Fitted(msgspec.Struct, frozen=True):
+    """What `model` would take, and the verdict on it; sums over all devices first.
+
+    `tokens_per_second` is an expectation, None where the graphics card decides.
+    """
+
+    model: str
+    verdict: str
+    words: str
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+    devices: tuple[Need, ...]
+    usable_bytes: dict[str, int]
+    run: Run
+    tokens_per_second: float | None
+
+
+class Fit(Job, frozen=True):
+    """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE on the hub.
+
+    `n_ctx` 0 and `kv_type` None leave these to Snug. Raises what opening it raises, of the hub also
+    NetworkError and AccessDenied, and FormatError for a checkpoint: only a GGUF runs as it is.
+    """
+
+    Result: ClassVar = Fitted
+
+    model: str
+    n_ctx: int = 0
+    kv_type: KvType | None = None
+    is_offline: bool = False
+
+    def run(self) -> Generator[Progress, None, Fitted]:
+        if Path(self.model).exists() or self.model.count("/") != 1:
+            return (yield from self._judge(Path(self.model)))
+        with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
+            path = yield from self._outline(Path(folder))
+            return (yield from self._judge(path))
+
+    def _outline(self, folder: Path) -> Generator[Progress, None, Path]:
+        from engine.hub.download import choose
+        from engine.hub.hub import Hub
+        from engine.hub.outline import fetch_outline
+        from engine.hub.token import load_token
+
+        yield Progress("Asking the hub", 0, None, "steps")
+        hub = Hub(load_token(), is_offline=self.is_offline)
+        name, _, wanted = self.model.partition(":")
+        repo = hub.repo(name)
+        return (yield from fetch_outline(hub, repo, choose(repo, wanted), folder))
+
+    def _judge(self, path: Path) -> Generator[Progress, None, Fitted]:
+        from engine._native import read_bandwidth
+        from engine.fit.estimate import Estimate
+        from engine.fit.speed import MEASURED_BYTES, tokens_per_second
+        from engine.fit.verdict import Asked, judge
+        from engine.hardware import detect
+        from engine.llama.ggml import devices
+        from engine.llama.memory import Probes
+        from engine.llama.threads import default_n_threads
+        from engine.skeleton import skeleton
+        from engine.splits import open_gguf
+
+        yield Progress("Reading the header", 0, None, "steps")
+        if path.is_dir():
+            raise FormatError(
+                "A checkpoint does not run as it is.", hint="Ask for a recommendation instead."
+            )
+        file = open_gguf(path)
+        estimate = Estimate(file.metadata, file.tensors)
+        computer = detect(devices())
+        yield Progress("Asking llama.cpp", 0, None, "steps")
+        with skeleton(file.metadata, file.tensors) as bones:
+            probes = Probes(bones, estimate)
+            try:
+                verdict = judge(
+                    lambda run: probes.needs(run, computer.gpus),
+                    computer,
+                    n_layers=estimate.n_layers,
+                    n_ctx_train=estimate.shape.n_ctx_train,
+                    has_experts=estimate.has_experts,
+                    asked=Asked(self.n_ctx, self.kv_type),
+                )
+            finally:
+                probes.close()
+        bandwidth = read_bandwidth(default_n_threads(), MEASURED_BYTES)
+        return Fitted(
+            model=self.model,
+            verdict=verdict.kind,
+            words=verdict.words,
+            weights_bytes=sum(need.weights_bytes for need in verdict.needs),
+            kv_bytes=sum(need.kv_bytes for need in verdict.needs),
+            compute_bytes=sum(need.compute_bytes for need in verdict.needs),
+            devices=verdict.needs,
+            usable_bytes=verdict.usable,
+            run=verdict.run,
+            tokens_per_second=tokens_per_second(estimate, verdict.needs, bandwidth),
+        )

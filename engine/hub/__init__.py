@@ -1,0 +1,1 @@
+"""Models in the world: the Hugging Face hub, and bringing its files here whole."""

@@ -1,0 +1,283 @@
+"""Brings one file from a server here, whole: several ranges at once, and on after any failure.
+
+Each connection takes the next missing piece and asks for it with `Range` and `If-Range`. After a
+failure it waits, longer each time, and goes on where the piece broke off. Only a 206 with the range
+that was asked for is believed; anything else is a change of the file, or an error in words.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import queue
+import random
+import re
+import threading
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import httpx2
+
+from engine.errors import AccessDenied, CorruptFile, DiskFull, EngineError, NetworkError, NotFound
+from engine.hub.digest import Digest
+from engine.hub.part import Part, Wanted
+from engine.jobs import Progress
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS = 4
+STALLED_S = 20.0
+"""Without a byte for so long a connection is given up for a new one."""
+CONNECT_S = 15.0
+MOST_FAILURES = 8
+"""In a row, of all connections together, without a byte between them."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
+MOST_CHANGES = 2
+TICK_S = 0.1
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+class _Changed(Exception):
+    """The server has another version of the file than the part; carries its ETag."""
+
+
+class _NoRanges(Exception):
+    """The server sends the whole file, whatever part of it was asked for."""
+
+
+class _Refused(Exception):
+    """This answer is of no use, another may be; carries how long the server wants to be left."""
+
+    def __init__(self, why: str, seconds: float = 0.0) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+def transfer(
+    wanted: Wanted,
+    target: Path,
+    headers: Mapping[str, str] | None = None,
+    bytes_per_second: int = 0,
+) -> Generator[Progress, None, Path]:
+    """Download `wanted` to `target`; closing the generator keeps what is here for another time.
+
+    `bytes_per_second` 0 is as fast as it goes. Raises NetworkError, AccessDenied, NotFound (also
+    where the server has no such file), DiskFull and its kin, and CorruptFile for bytes that are
+    not what the server promised: then nothing is kept.
+    """
+    part = Part(target, wanted)
+    try:
+        for _ in range(MOST_CHANGES + 1):
+            try:
+                with Digest(part) as digest:
+                    yield from _Transfer(part, dict(headers or {}), bytes_per_second).run()
+                    yield from digest.verify()
+                break
+            except _NoRanges:
+                part.begin_again(piece_bytes=wanted.size_bytes)
+            except _Changed:
+                part.begin_again()
+        else:
+            raise NetworkError(
+                f"{target.name} changes on the server while it is downloaded.",
+                hint="Try again later.",
+            )
+        part.publish()
+        return target
+    except CorruptFile:
+        part.discard()
+        raise
+    except DiskFull as error:
+        hint = "Free some space, then resume: what has arrived is kept."
+        raise DiskFull(error.message, hint=hint, details=error.details) from error
+    except EngineError:
+        if not part.done_bytes and not part.journal.etag:
+            part.discard()  # nothing ever came
+        raise
+    finally:
+        part.close()
+
+
+class _Transfer:
+    """The connections of one try."""
+
+    def __init__(self, part: Part, headers: dict[str, str], bytes_per_second: int) -> None:
+        self._part = part
+        self._headers = {**headers, "Accept-Encoding": "identity"}
+        self._pieces: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in part.missing():
+            self._pieces.put(number)
+        self._lock = threading.Lock()
+        self._received = part.done_bytes
+        self._n_failures = 0
+        self._error: Exception | None = None
+        self._stop = threading.Event()
+        self._per_second = bytes_per_second
+        self._started = time.monotonic()
+        self._allowed_from = self._received
+
+    def run(self) -> Generator[Progress, None, None]:
+        """Fetch every piece that is missing; raises also _Changed and _NoRanges."""
+        timeout = httpx2.Timeout(STALLED_S, connect=CONNECT_S)
+        with httpx2.Client(follow_redirects=True, timeout=timeout, max_redirects=10) as client:
+            n_threads = min(CONNECTIONS, self._pieces.qsize())
+            threads = [
+                threading.Thread(target=self._work, args=(client,), name=f"download-{number}")
+                for number in range(n_threads)
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                while any(thread.is_alive() for thread in threads):
+                    yield self._progress()
+                    threads[0].join(TICK_S) if threads[0].is_alive() else time.sleep(TICK_S)
+            finally:
+                self._stop.set()
+                client.close()
+                for thread in threads:
+                    thread.join()
+                self._part.save()
+        if self._error:
+            raise self._error
+        yield self._progress()
+
+    def _progress(self) -> Progress:
+        total = self._part.wanted.size_bytes
+        return Progress("Downloading", min(self._received, total), total, "bytes")
+
+    def _work(self, client: httpx2.Client) -> None:
+        """Fetch pieces until there are none, or something ends the try."""
+        try:
+            while not self._stop.is_set():
+                number = self._pieces.get_nowait()
+                self._fetch(client, number)
+        except queue.Empty:
+            pass
+        except Exception as error:  # noqa: BLE001 - `run` raises it in the thread that asked
+            with self._lock:
+                self._error = self._error or error
+            self._stop.set()
+
+    def _fetch(self, client: httpx2.Client, number: int) -> None:
+        """Fetch one piece, with as many answers as it takes."""
+        at, stop = self._part.piece(number)
+        while at < stop and not self._stop.is_set():
+            before = at
+            try:
+                for n_bytes in self._read(client, at, stop):
+                    at += n_bytes
+            except httpx2.TooManyRedirects as error:
+                raise NetworkError(
+                    "The server sends the download round in a circle.", hint="Try again later."
+                ) from error
+            except (httpx2.TransportError, _Refused) as error:
+                if self._stop.is_set():
+                    return
+                self._pause(error, has_moved=at > before)
+        if at >= stop:
+            self._part.mark(number)
+
+    def _read(self, client: httpx2.Client, at: int, stop: int) -> Generator[int, None, None]:
+        """Ask for the bytes from `at` to `stop`; yields how many more are written."""
+        headers = {**self._headers, "Range": f"bytes={at}-{stop - 1}"}
+        if self._part.journal.etag:
+            headers["If-Range"] = self._part.journal.etag
+        with client.stream("GET", self._part.wanted.url, headers=headers) as response:
+            self._judge(response, at, stop)
+            for data in response.iter_raw():  # as it comes: a cut loses nothing that was received
+                view = memoryview(data)[: stop - at]
+                self._part.write(at, view)
+                at += len(view)
+                yield len(view)
+                self._count(len(view))
+                if self._stop.is_set():
+                    return
+
+    def _judge(self, response: httpx2.Response, at: int, stop: int) -> None:
+        """Let an answer pass that is the range asked for, of the version that the part has."""
+        status = response.status_code
+        etag = response.headers.get("ETag", "")
+        if status == 206:
+            said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+            if not said or int(said[1]) != at or int(said[2]) != stop - 1:
+                raise _Refused("another range than was asked for")
+            if int(said[3]) != self._part.wanted.size_bytes:
+                raise _Changed(etag)
+            self._keep_version(etag)
+        elif status == 200 and self._part.journal.etag not in ("", etag):
+            raise _Changed(etag)
+        elif status == 200 and at == 0:
+            self._keep_version(etag)  # a server without ranges: the beginning is there, in order
+        elif status == 200:
+            raise _NoRanges
+        elif status == 416:
+            raise _Changed(etag)
+        else:
+            raise _refusal(response)
+
+    def _keep_version(self, etag: str) -> None:
+        with self._lock:
+            known = self._part.journal.etag
+            if not known and not etag.startswith("W/"):
+                self._part.journal.etag = known = etag
+        if etag and known and etag != known:
+            raise _Changed(etag)
+
+    def _count(self, n_bytes: int) -> None:
+        """Note what has come, and wait if that was faster than is allowed."""
+        with self._lock:
+            self._received += n_bytes
+            self._n_failures = 0
+            if not self._per_second:
+                return
+            due = self._started + (self._received - self._allowed_from) / self._per_second
+        self._stop.wait(max(0.0, due - time.monotonic()))
+
+    def _pause(self, error: Exception, *, has_moved: bool) -> None:
+        """Wait before another answer is asked for; raises NetworkError after too many failures."""
+        with self._lock:
+            self._n_failures = 0 if has_moved else self._n_failures + 1
+            n_failures = self._n_failures
+        log.info("download interrupted (%d): %s", n_failures, error)
+        if n_failures >= MOST_FAILURES:
+            raise NetworkError(
+                f"The download of {self._part.target.name} does not go on.",
+                hint="Check the connection and try again: it continues where it stopped.",
+                details=f"{type(error).__name__}: {error}",
+            )
+        asked = error.seconds if isinstance(error, _Refused) else 0.0
+        pause = (
+            min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**n_failures * random.uniform(0.5, 1))
+            if n_failures
+            else 0
+        )
+        self._stop.wait(max(asked, pause))
+
+
+def _refusal(response: httpx2.Response) -> Exception:
+    """What a status other than success means: an error in words, or a reason to ask again."""
+    status = response.status_code
+    details = f"HTTP {status} from {response.url.host}"
+    if status in (401, 403):
+        return AccessDenied(
+            "The server does not hand out this file without permission.",
+            hint="Accept the model's licence on its page, and give Snug an access token.",
+            details=details,
+        )
+    if status in (404, 410):
+        return NotFound("The server has no such file.", hint="Look for it again.", details=details)
+    if status in (408, 425, 429) or status >= 500:
+        return _Refused(details, _retry_after(response.headers.get("Retry-After", "")))
+    return NetworkError("The server's answer makes no sense.", details=details)
+
+
+def _retry_after(text: str) -> float:
+    """Seconds, or a date, as HTTP has it; at most a minute."""
+    if text.isdigit():
+        return min(float(text), LONGEST_PAUSE_S)
+    try:
+        then = email.utils.parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+    return min(max(0.0, then - time.time()), LONGEST_PAUSE_S)

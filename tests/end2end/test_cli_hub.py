@@ -1,0 +1,107 @@
+"""The verbs that find, fetch, judge and list models, as a script calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tiny_gguf: Path) -> Iterator[FakeHub]:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    data = tiny_gguf.read_bytes()
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        files = {"Tiny-Q4_K_M.gguf": data, "Tiny-F16.gguf": data + bytes(32)}
+        hub.repos["ann/Tiny-GGUF"] = Repo(files, tags=("gguf", "license:mit"))
+        yield hub
+
+
+def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "engine", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def answer(*arguments: str) -> Any:
+    done = engine(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_from_a_search_to_a_verified_model_in_the_library(hub: FakeHub, own_home: Path) -> None:
+    (found,) = answer("search", "tiny", "--format", "gguf", "--license", "mit")
+    assert found["id"] == "ann/Tiny-GGUF"
+    refused = engine("download", found["id"])
+    assert refused.returncode == 1 and "Q4_K_M, F16" in refused.stderr
+    done = answer("download", found["id"], "Q4_K_M")
+    path = Path(done["path"])
+    assert path == own_home / "data" / "models" / "ann" / "Tiny-GGUF" / "Tiny-Q4_K_M.gguf"
+    assert path.read_bytes() == hub.repos["ann/Tiny-GGUF"].files["Tiny-Q4_K_M.gguf"]
+    listed = {entry["path"]: entry for entry in answer("library", "list")}
+    assert listed[str(path)]["source"]["repo"] == "ann/Tiny-GGUF"
+    (verified,) = answer("library", "verify", str(path))
+    assert verified["good"] == [str(path)] and not verified["damaged"]
+    with path.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"flipped")
+    (verified,) = answer("library", "verify", str(path))
+    assert verified["damaged"] == [str(path)]
+
+
+def test_a_folder_of_ones_own(hub: FakeHub, tmp_path: Path) -> None:
+    done = answer("download", "ann/Tiny-GGUF", "Tiny-F16.gguf", "--to", str(tmp_path))
+    assert Path(done["path"]) == tmp_path / "ann" / "Tiny-GGUF" / "Tiny-F16.gguf"
+
+
+def test_fit_says_the_same_before_and_after_the_download(hub: FakeHub, tmp_path: Path) -> None:
+    far = answer("fit", "ann/Tiny-GGUF:Q4_K_M", "--ctx", "512", "--kv", "q8_0")
+    fetched = hub.n_body_bytes
+    near = answer("download", "ann/Tiny-GGUF", "Q4_K_M", "--to", str(tmp_path))
+    here = answer("fit", near["path"], "--ctx", "512", "--kv", "q8_0")
+    sums = ("weights_bytes", "kv_bytes", "compute_bytes", "verdict", "devices")
+    assert [far[key] for key in sums] == [here[key] for key in sums]
+    assert far["verdict"] == "cpu" and far["tokens_per_second"] > 0
+    assert fetched <= 1 << 20
+    wider = answer("fit", near["path"], "--ctx", "512", "--kv", "f16")
+    assert wider["kv_bytes"] / here["kv_bytes"] == pytest.approx(16 / 8.5)
+
+
+def test_recommend_for_another_computer(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    computer = answer("devices")
+    machine = tmp_path / "machine.json"
+    machine.write_text(json.dumps(computer))
+    assert answer("recommend", str(tiny_checkpoint), "--machine", str(machine))["recipe"] == "Q8_0"
+    computer["memory_available_bytes"] = 1 << 20
+    machine.write_text(json.dumps(computer))
+    nothing = answer("recommend", str(tiny_checkpoint), "--machine", str(machine))
+    assert nothing["recipe"] is None and "Nothing fits" in nothing["reason"]
+    machine.write_text("{}")
+    refused = engine("recommend", str(tiny_checkpoint), "--machine", str(machine))
+    assert refused.returncode == 1 and "describe a computer" in refused.stderr
+
+
+def test_added_models_are_listed_and_forgotten(tiny_gguf: Path, tmp_path: Path) -> None:
+    assert answer("library", "add", str(tiny_gguf)) == [str(tiny_gguf)]
+    assert str(tiny_gguf) in {entry["path"] for entry in answer("library", "list")}
+    assert answer("library", "remove", str(tiny_gguf)) == [str(tiny_gguf)]
+    assert str(tiny_gguf) not in {entry["path"] for entry in answer("library", "list")}
+    assert tiny_gguf.exists()
+    again = engine("library", "remove", str(tiny_gguf))
+    assert again.returncode == 1 and "not added" in again.stderr
+    nothing = engine("library", "add", str(tmp_path))
+    assert nothing.returncode == 1 and "no model" in nothing.stderr
+
+
+def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    done = engine("search", "x")
+    assert done.returncode == 1 and "cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
