@@ -12,7 +12,7 @@ help:
 	@echo "make check               lint, format and types"
 	@echo "make format              format, and mend what the linter can mend"
 	@echo "make screenshots         a picture of every page, in screenshots/"
-	@echo "make bench MODEL=path    speed of a model: prompt processing, token generation"
+	@echo "make bench [MODEL=path]  speed of a model: prompt processing, token generation"
 	@echo "make bench-native        speed of the native kernels against numpy"
 	@echo "make clean               remove all that was installed and built"
 
@@ -41,7 +41,7 @@ screenshots:
 
 bench:
 	@$(PYTHON) packaging/setup.py test
-	$(VENV)/python -m engine bench "$(MODEL)"
+	$(VENV)/python -m engine bench "$(or $(MODEL),resources/starter/starter.gguf)"
 
 bench-native:
 	@$(PYTHON) packaging/setup.py test

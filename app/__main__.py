@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import logging
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -38,9 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
 
         return run_worker()
     model = _model(words)
+    if not _has_display():
+        return _in_terminal(model)
 
-    from app.folders import folders
     from app.single_instance import SingleInstance
+    from engine.folders import folders
 
     instance = SingleInstance(folders().data)
     if not instance.claim():
@@ -61,6 +64,22 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
+def _has_display() -> bool:
+    """Whether a window can be shown; only Linux is ever without."""
+    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _in_terminal(model: str) -> int:
+    """Do the window's main job without one, with `model` or the starter; returns the status."""
+    from engine.cli import main as run_engine
+    from engine.folders import folders
+
+    print("There is no display here, so Snug does without its window.", flush=True)
+    return run_engine(["try", *([model] if model else []), "--folder", str(folders().models)])
+
+
 def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     """Build everything up to the window, not yet shown; the caller keeps all three alive."""
     # From here on `GarbageCollector` collects; until it does, nothing of the start is garbage.
@@ -72,9 +91,9 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     from app import theme
     from app.bugs import BugReporter
     from app.context import AppContext
-    from app.folders import folders
     from app.garbage import GarbageCollector
     from app.window import Window
+    from engine.folders import folders
 
     _start_log(folders().log)
     app = QApplication([sys.argv[0]])

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
-from app.folders import Folders, folders
-from app.settings import Settings, SettingsFile, standard
+from engine import starter
+from engine.folders import Folders, folders
+from engine.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
     from app.store import Store
@@ -65,15 +66,16 @@ class AppContext(QObject):
     @cached_property
     def _library(self) -> Library:
         from engine.library import Library
+        from engine.other_apps import places
 
-        return Library(Path(self.settings.value.models_folder))
+        return Library(Path(self.settings.value.models_folder), places=tuple(places()))
 
     @property
     def library(self) -> Library:
         """The models of this disk, for the settings as they are now."""
         value = self.settings.value
         self._library.models_folder = Path(value.models_folder)
-        self._library.added = value.added_models
+        self._library.added = (*value.added_models, str(starter.MODEL))
         return self._library
 
     @cached_property

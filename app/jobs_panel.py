@@ -23,7 +23,7 @@ from app.widgets import (
     second,
     section,
 )
-from app.words import format_percent, format_speed, format_time_left, plural
+from engine.words import format_percent, format_speed, format_time_left, plural
 
 PANEL_WIDTH = 360
 

@@ -1,7 +1,8 @@
 """One Task for each job: the only bridge from the engine's worker processes to Qt.
 
-Compute jobs wait in one queue, one at a time, each in its own short-lived worker; short questions
-(`ask`) run at once beside it. Worker events arrive on reader threads; a `Relay` carries them over.
+Compute jobs wait in one queue and downloads in another, one at a time of each, in short-lived
+workers of their own; short questions (`ask`) run at once beside them. Worker events arrive on
+reader threads; a `Relay` carries them over.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PySide6.QtCore import QObject, Qt, Signal
 
@@ -161,6 +162,9 @@ class Task(QObject):
             self._worker.stop(wait=wait)
 
 
+Lane = Literal["compute", "network"]
+
+
 class Tasks(QObject):
     """All jobs of the window: `listed` is what the panel shows, oldest first."""
 
@@ -171,8 +175,8 @@ class Tasks(QObject):
         super().__init__(parent)
         self.listed: list[Task] = []
         self._asked: list[Task] = []
-        self._queue: deque[Task] = deque()
-        self._running: Task | None = None
+        self._queues: dict[Lane, deque[Task]] = {"compute": deque(), "network": deque()}
+        self._running: dict[Lane, Task | None] = {"compute": None, "network": None}
         self._start = start
 
     @property
@@ -180,11 +184,11 @@ class Tasks(QObject):
         """The listed tasks that are queued or running."""
         return [task for task in self.listed if not task.is_over]
 
-    def start(self, job: Job, title: str) -> Task:
-        """Queue `job`; it runs when those before it are over."""
+    def start(self, job: Job, title: str, lane: Lane = "compute") -> Task:
+        """Queue `job`; it runs when those before it in its lane are over."""
         task = Task(job, title, self)
         self.listed.append(task)
-        self._queue.append(task)
+        self._queues[lane].append(task)
         task.changed.connect(self.changed)
         task.finished.connect(self._on_finished)
         self.added.emit(task)
@@ -206,7 +210,8 @@ class Tasks(QObject):
 
     def shutdown(self) -> None:
         """Cancel everything and wait until no process is left."""
-        self._queue.clear()
+        for queue in self._queues.values():
+            queue.clear()
         tasks = self.listed + self._asked
         for task in tasks:
             if task.state == TaskState.QUEUED:
@@ -218,17 +223,19 @@ class Tasks(QObject):
             task._stop_worker(wait=True)
 
     def _start_next(self) -> None:
-        if self._running is None and self._queue:
-            self._running = self._queue.popleft()
-            self._running._begin(self._start)
+        for lane, queue in self._queues.items():
+            if self._running[lane] is None and queue:
+                task = self._running[lane] = queue.popleft()
+                task._begin(self._start)
 
     def _on_finished(self) -> None:
         task = self.sender()
         assert isinstance(task, Task)
-        if task is self._running:
-            self._running = None
-        elif task in self._queue:
-            self._queue.remove(task)
+        for lane, queue in self._queues.items():
+            if task is self._running[lane]:
+                self._running[lane] = None
+            elif task in queue:
+                queue.remove(task)
         self._start_next()
 
     def _on_answered(self) -> None:

@@ -139,6 +139,7 @@ class Window(QMainWindow):
         match name:
             case "chat":
                 page.models_requested.connect(lambda: self.show_page("models"))
+                page.discover_requested.connect(self._show_discover)
                 page.files_dropped.connect(lambda paths: self.page("models").add(paths))
             case "models":
                 page.chat_requested.connect(self.chat_with)
@@ -147,6 +148,10 @@ class Window(QMainWindow):
                 page.chat_requested.connect(self.chat_with)
             case "settings":
                 pass
+
+    def _show_discover(self) -> None:
+        self.show_page("models")
+        self.page("models").show_discover()
 
     def chat_with(self, path: str) -> None:
         self.show_page("chat")
@@ -262,7 +267,7 @@ class Window(QMainWindow):
 
 def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
     """Heading, sentence and button for closing while `active` is not finished."""
-    from app.words import plural
+    from engine.words import plural
 
     titles = ", ".join(task.title for task in active)
     return (

@@ -60,8 +60,6 @@ def main() -> int:
     try:
         with only_one_at_a_time():
             set_up(goal)
-        if goal == "run":
-            require_display()
     except (Failed, system.Missing) as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -116,17 +114,6 @@ def set_up(goal: str) -> None:
     if not is_native_done:
         compile_native()
         mark_done("native", native_key())
-
-
-def require_display() -> None:
-    """Raises Failed where no window can be shown."""
-    if not sys.platform.startswith("linux") or os.environ.get("QT_QPA_PLATFORM"):
-        return
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise Failed(
-            "There is no display here, so Snug cannot open its window. Start it from a desktop"
-            " session, or use it without one: .venv/bin/python -m engine --help"
-        )
 
 
 # Steps

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QWidget
 from app import theme
 from app.chat.session import Session, State
 from app.widgets import ProgressBar, row, second
-from app.words import format_percent, format_speed
+from engine.words import format_percent, format_speed
 
 SHOWN_S = 0.25
 """The figures of a stream change no more often than this: a faster number is not read."""

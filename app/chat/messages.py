@@ -20,8 +20,8 @@ from app.chat.text import TextView
 from app.problems import ProblemCard
 from app.store import AnswerStats, Message, Status
 from app.widgets import IconButton, PrimaryButton, QuietButton, SecondaryButton, row, second
-from app.words import format_duration, format_speed
 from engine.errors import EngineError
+from engine.words import format_duration, format_speed
 
 BUBBLE_PART = 0.7
 """The widest a bubble gets, of the width it has."""

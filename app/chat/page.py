@@ -27,8 +27,9 @@ from app.chat.transcript import Transcript
 from app.context import AppContext
 from app.models.drop import DropArea
 from app.store import Message, Role, Store
-from app.words import format_percent
+from engine import starter
 from engine.errors import EngineError
+from engine.words import format_percent
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ LOOK_MS = 200
 
 class ChatPage(QWidget):
     models_requested = Signal()
+    discover_requested = Signal()
     files_dropped = Signal(list)
 
     def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
@@ -69,7 +71,7 @@ class ChatPage(QWidget):
     @told
     def open_model(self, path: str) -> None:
         """Load the model at `path` in place of the present one, which a bad file leaves alone."""
-        from app.models.add import require_chat_model
+        from engine.addable import require_chat_model
 
         if path == self.session.model_path and self.session.info:
             return
@@ -148,7 +150,10 @@ class ChatPage(QWidget):
         self.picker.models_requested.connect(self.models_requested)
         self.picker.file_chosen.connect(self.open_model)
         self.picker.sidebar_requested.connect(self._on_sidebar_requested)
-        self._greeting.models_requested.connect(self.models_requested)
+        self.picker.looked.connect(self._greeting.show_computer)
+        self._greeting.discover_requested.connect(self.discover_requested)
+        self._greeting.starter_requested.connect(lambda: self.open_model(str(starter.MODEL)))
+        self._greeting.suggested.connect(self._on_suggested)
         self._drop.dropped.connect(self._on_dropped)
         self.composer.sent.connect(self._on_sent)
         self.composer.stopped.connect(self.session.stop)
@@ -170,7 +175,7 @@ class ChatPage(QWidget):
 
     def _on_dropped(self, paths: list[str]) -> None:
         """Chat with the first that can; all are in the list of models from now on."""
-        from app.models.add import is_chat_model
+        from engine.addable import is_chat_model
 
         first = next((path for path in paths if is_chat_model(Path(path))), paths[0])
         self.open_model(first)
@@ -191,6 +196,11 @@ class ChatPage(QWidget):
         self.transcript.add(prompt)
         self._ask(prompt)
         self._refresh_list()
+
+    def _on_suggested(self, text: str) -> None:
+        typed = self.composer.text.toPlainText()
+        self._on_sent(text)
+        self.composer.set_text(typed)
 
     def _ask(self, prompt: Message) -> None:
         self.problems.clear()
@@ -321,7 +331,7 @@ class ChatPage(QWidget):
         self._body.setCurrentWidget(
             self._greeting if self.conversation_id is None else self.transcript
         )
-        self._greeting.set_has_model(has_model)
+        self._greeting.show_model(session.model_path)
         self.transcript.set_crashed(session.state == State.CRASHED)
         self.footer.refresh()
         self._refresh_note()

@@ -12,9 +12,9 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QVBoxLayout, QWidget
 from app import theme
 from app.chat.session import Session, State
 from app.context import AppContext
-from app.models.scan import Scan
+from app.models.scan import Scan, Shelf
 from app.widgets import IconButton, ProgressBar, QuietButton, row, second
-from app.words import format_bytes, format_count, format_percent, format_time_left
+from engine.words import format_bytes, format_count, format_percent, format_time_left
 
 if TYPE_CHECKING:
     from engine.library import Entry
@@ -29,6 +29,8 @@ class ModelPicker(QFrame):
     models_requested = Signal()
     file_chosen = Signal(str)
     sidebar_requested = Signal()
+    looked = Signal(object)
+    """The Computer, after every look for models."""
 
     def __init__(
         self, context: AppContext, session: Session, parent: QWidget | None = None
@@ -86,8 +88,9 @@ class ModelPicker(QFrame):
         self.menu = self._build_menu()
         self.menu.popup(self.button.mapToGlobal(QPoint(0, self.button.height() + theme.SPACE_4)))
 
-    def _on_found(self, shelf: object) -> None:
-        self._entries = tuple(found.entry for found in shelf.rows)  # type: ignore[attr-defined]
+    def _on_found(self, shelf: Shelf) -> None:
+        self._entries = tuple(found.entry for found in shelf.rows)
+        self.looked.emit(shelf.computer)
         if self.menu and self.menu.isVisible():
             self._fill(self.menu)
 

@@ -105,9 +105,9 @@ class TextView(QTextBrowser):
 
 
 class LinkDialog(QDialog):
-    """Shows where a link of a model leads and asks before it is opened."""
+    """Shows where a link leads, whose it is, and asks before it is opened."""
 
-    def __init__(self, url: QUrl, parent: QWidget) -> None:
+    def __init__(self, url: QUrl, parent: QWidget, whose: str = "The model wrote it.") -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._url = url
@@ -127,7 +127,7 @@ class LinkDialog(QDialog):
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
         box.addWidget(section("Open this link?"))
-        box.addWidget(body("The model wrote it. It leads outside Snug, to:"))
+        box.addWidget(body(f"{whose} It leads outside Snug, to:"))
         box.addWidget(self.target)
         box.addSpacing(theme.SPACE_8)
         box.addLayout(row(None, self.cancel_button, self.open_button))

@@ -23,7 +23,7 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
-from app.words import format_bytes, format_bytes_exact, format_count
+from engine.words import format_bytes, format_bytes_exact, format_count
 
 FACTS = (
     "Size",
@@ -36,6 +36,7 @@ FACTS = (
     "Template",
     "Licence",
     "Memory",
+    "From",
     "Path",
 )
 
@@ -114,6 +115,7 @@ class Details(Card):
         self.chat_button.setVisible(is_chattable)
         self.shrink_first_button.setVisible(is_source and not is_chattable)
         self.shrink_button.setVisible(is_source and is_chattable)
+        self.remove_button.setVisible(not (entry.is_starter or entry.origin))
         self._show_facts(row)
 
     def _build_facts(self) -> None:
@@ -163,6 +165,10 @@ def _facts(row: Row) -> dict[str, tuple[str, str]]:
         "Template": ("Its own" if summary.has_chat_template else "None, it continues text", ""),
         "Licence": (summary.license or "Not stated", ""),
     }
+    if source := row.entry.source:
+        facts["From"] = (source.repo, f"Revision {source.revision}, verified by {source.digest}")
+    elif row.entry.origin:
+        facts["From"] = (row.entry.origin, "It belongs to that app; Snug only reads it")
     if memory:
         words = f"{format_bytes(memory.total_bytes)} with {row.verdict.n_ctx:,} tokens"
         facts["Memory"] = (words, f"Predicted:\n{row.verdict.reason}")

@@ -1,49 +1,87 @@
-"""One quiet line about what an interrupted job left behind, and the button to discard it."""
+"""Quiet lines about what interrupted jobs left behind: a download can go on, or be discarded."""
 
 from __future__ import annotations
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
+from app import theme
 from app.widgets import QuietButton, body, row
-from app.words import format_bytes, plural
 from engine.errors import EngineError
 from engine.files import write_error
 from engine.library import Leftover
+from engine.words import format_bytes, plural
 
 
 class LeftoverStrip(QWidget):
+    """`resumed` carries the `Note` of a download that is to go on."""
+
+    resumed = Signal(object)
     discarded = Signal()
     failed = Signal(EngineError)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._leftovers: tuple[Leftover, ...] = ()
-        self._words = body("")
-        self.discard_button = QuietButton("Discard", "trash")
-        self.discard_button.clicked.connect(self._on_discard_clicked)
-        box = row(self._words, self.discard_button)
-        box.setStretch(0, 1)
-        self.setLayout(box)
+        self._box = QVBoxLayout(self)
+        self._box.setContentsMargins(0, 0, 0, 0)
+        self._box.setSpacing(theme.SPACE_4)
+        self.lines: list[LeftoverLine] = []
         self.hide()
 
     def show_leftovers(self, leftovers: tuple[Leftover, ...]) -> None:
-        self._leftovers = leftovers
+        for old in self.lines:
+            self._box.removeWidget(old)
+            old.hide()
+            old.deleteLater()
+        files = tuple(leftover for leftover in leftovers if leftover.note is None)
+        downloads = [(leftover,) for leftover in leftovers if leftover.note]
+        self.lines = [LeftoverLine(group) for group in (*downloads, *([files] if files else []))]
+        for line in self.lines:
+            line.discard_button.clicked.connect(partial(self._discard, line.leftovers))
+            line.resume_button.clicked.connect(partial(self.resumed.emit, line.leftovers[0].note))
+            self._box.addWidget(line)
         self.setVisible(bool(leftovers))
-        size = format_bytes(sum(leftover.size_bytes for leftover in leftovers))
-        number = plural(len(leftovers), "unfinished file")
-        verb = "takes" if len(leftovers) == 1 else "take"
-        self._words.setText(f"{number} of an interrupted job {verb} {size}.")
-        names = "\n".join(leftover.path for leftover in leftovers)
-        self._words.setToolTip(names)
-        self.discard_button.setToolTip(f"Delete for good:\n{names}")
 
-    def _on_discard_clicked(self) -> None:
-        for leftover in self._leftovers:
+    def _discard(self, leftovers: tuple[Leftover, ...]) -> None:
+        for leftover in leftovers:
+            path = Path(leftover.path)
             try:
-                Path(leftover.path).unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
             except OSError as error:
-                self.failed.emit(write_error(error, Path(leftover.path)))
+                self.failed.emit(write_error(error, path))
         self.discarded.emit()
+
+
+class LeftoverLine(QWidget):
+    """One download, or all files that nothing can go on with."""
+
+    def __init__(self, leftovers: tuple[Leftover, ...]) -> None:
+        super().__init__()
+        self.leftovers = leftovers
+        self.words = body(_words(leftovers))
+        names = "\n".join(leftover.path for leftover in leftovers)
+        self.words.setToolTip(names)
+        self.resume_button = QuietButton("Resume", "download")
+        self.resume_button.setVisible(leftovers[0].note is not None)
+        self.discard_button = QuietButton("Discard", "trash")
+        self.discard_button.setToolTip(f"Delete for good:\n{names}")
+        box = row(self.words, self.resume_button, self.discard_button)
+        box.setStretch(0, 1)
+        self.setLayout(box)
+
+
+def _words(leftovers: tuple[Leftover, ...]) -> str:
+    size = format_bytes(sum(leftover.size_bytes for leftover in leftovers))
+    if note := leftovers[0].note:
+        name = note.job.repo.rpartition("/")[2]
+        return f"Unfinished download: {name}, {size} of {format_bytes(note.size_bytes)}."
+    number = plural(len(leftovers), "unfinished file")
+    verb = "takes" if len(leftovers) == 1 else "take"
+    return f"{number} of an interrupted job {verb} {size}."

@@ -1,20 +1,32 @@
-"""The list of models: a Qt model over the rows, and the delegate that paints one."""
+"""The list of models: a Qt model over the rows, and the words of one."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from app.models.scan import Row
-from app.words import format_bytes, format_count
+from app.models.verdict import Tone
+from engine.words import format_bytes, format_count
 
 Index = QModelIndex | QPersistentModelIndex
 ROW_ROLE = Qt.ItemDataRole.UserRole
+LINES_ROLE = Qt.ItemDataRole.UserRole + 1
+
+
+class Lines(NamedTuple):
+    """What a row shows: name and facts at the left, size and badge at the right."""
+
+    name: str
+    facts: tuple[str, ...]
+    size: str
+    badge: str
+    tone: Tone
 
 
 class ModelList(QAbstractListModel):
-    """Rows for a view; ROW_ROLE gives the `Row` itself."""
+    """Rows for a view; ROW_ROLE gives the `Row` itself, LINES_ROLE what is shown of it."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -50,6 +62,8 @@ class ModelList(QAbstractListModel):
         match role:
             case Qt.ItemDataRole.UserRole:
                 return row
+            case _ if role == LINES_ROLE:
+                return lines(row)
             case Qt.ItemDataRole.DisplayRole:
                 return row.entry.name
             case Qt.ItemDataRole.ToolTipRole:
@@ -59,6 +73,12 @@ class ModelList(QAbstractListModel):
         return None
 
 
+def lines(row: Row) -> Lines:
+    verdict, summary = row.verdict, row.entry.summary
+    size = format_bytes(summary.size_bytes) if summary else ""
+    return Lines(row.entry.name, facts(row), size, verdict.words, verdict.tone)
+
+
 def facts(row: Row) -> tuple[str, ...]:
     """What is said of a model under its name: parameters and exact type."""
     summary = row.entry.summary
@@ -66,7 +86,3 @@ def facts(row: Row) -> tuple[str, ...]:
         return (row.entry.problem,)
     kind = ("Checkpoint",) if summary.kind == "checkpoint" else ()
     return (*kind, f"{format_count(summary.n_params)} parameters", summary.type)
-
-
-def size_words(row: Row) -> str:
-    return format_bytes(row.entry.summary.size_bytes) if row.entry.summary else ""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import msgspec
 from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
@@ -21,7 +23,6 @@ from PySide6.QtWidgets import (
 
 from app import theme
 from app.context import AppContext
-from app.models.add import find_addable
 from app.models.details import Details
 from app.models.drop import DropArea
 from app.models.leftovers import LeftoverStrip
@@ -31,11 +32,18 @@ from app.models.reveal import reveal
 from app.models.row import RowDelegate
 from app.models.scan import Row, Scan, Shelf
 from app.problems import ProblemCard
-from app.widgets import Card, EmptyState, SecondaryButton, column, row, second, title
-from app.words import format_bytes, plural
+from app.widgets import Card, SecondaryButton, SegmentedControl, column, row, second, title
+from engine.addable import find_addable
 from engine.errors import EngineError
+from engine.words import format_bytes, plural
+
+if TYPE_CHECKING:
+    from app.discover.page import DiscoverPage
+    from engine.hub.download import Note
 
 log = logging.getLogger(__name__)
+
+TABS = (("here", "On this computer"), ("discover", "Discover"))
 
 
 class ModelsPage(QWidget):
@@ -47,6 +55,7 @@ class ModelsPage(QWidget):
         super().__init__(parent)
         self._context = context
         self._selected_path = ""
+        self.discover: DiscoverPage | None = None
         self.setProperty("role", "page")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
         self._scan = Scan(self)
@@ -73,32 +82,25 @@ class ModelsPage(QWidget):
         self._problems.setSpacing(theme.SPACE_8)
         self.leftovers = LeftoverStrip()
         self.leftovers.discarded.connect(self.refresh)
+        self.leftovers.resumed.connect(self._resume)
         self.leftovers.failed.connect(self._show_problem)
 
         self._stack = QStackedWidget()
         self._stack.addWidget(QWidget())
-        self._stack.addWidget(self._build_empty())
         self._stack.addWidget(self._build_shelf())
         margin = theme.PAGE_MARGIN
         outer = QVBoxLayout(self)
         outer.setContentsMargins(margin, margin - 4, margin, margin)
         outer.setSpacing(theme.SPACE_16)
         heading = column(title("Models"), self._sum, spacing=2)
-        outer.addLayout(row(heading, None, self.add_file_button, self.add_folder_button))
+        self.tabs = SegmentedControl("Models", TABS)
+        self.tabs.set_value("here")
+        self.tabs.chosen.connect(self._on_tab_chosen)
+        left = row(heading, theme.SPACE_24, self.tabs)
+        outer.addLayout(row(left, None, self.add_file_button, self.add_folder_button))
         outer.addLayout(self._problems)
         outer.addWidget(self._stack, 1)
         outer.addWidget(self.leftovers)
-
-    def _build_empty(self) -> QWidget:
-        self.empty = EmptyState(
-            "models",
-            "No models on this computer yet",
-            "Drop a GGUF file or a checkpoint folder on this page, or choose one: nothing is"
-            " copied. What you shrink is listed here too.",
-            "Add a file",
-        )
-        self.empty.activated.connect(self._on_add_file_clicked)
-        return self.empty
 
     def _build_shelf(self) -> QWidget:
         self.view = QListView()
@@ -122,11 +124,52 @@ class ModelsPage(QWidget):
         shelf = Card()
         shelf.body.setContentsMargins(8, 8, 8, 8)
         shelf.body.addWidget(self.view)
+        self.hint = second(
+            "The starter is a toy. To add a real model, drop a GGUF file or a checkpoint folder on"
+            " this page, or choose one above: nothing is copied. What you shrink is listed too."
+        )
+        self.hint.setContentsMargins(8, 0, 8, 8)
+        shelf.body.addWidget(self.hint)
         whole = QWidget()
         box = row(shelf, self.details, spacing=theme.SPACE_16)
         box.setStretch(0, 1)
         whole.setLayout(box)
         return whole
+
+    def show_discover(self) -> None:
+        """Show what can be had from the hub."""
+        self.tabs.set_value("discover")
+        self._on_tab_chosen("discover")
+
+    def _resume(self, note: Note) -> None:
+        """Go on with a download, with the limits as they are set now."""
+        value = self._context.settings.value
+        job = msgspec.structs.replace(
+            note.job,
+            folder=value.models_folder,
+            bytes_per_second=value.download_limit,
+            is_offline=value.is_offline,
+        )
+        words = f"Download {job.repo.rpartition('/')[2]}, {note.label}"
+        self._context.tasks.start(job, words, lane="network")
+        self.leftovers.hide()
+
+    def _on_tab_chosen(self, tab: str) -> None:
+        if tab == "discover" and self.discover is None:
+            from app.discover.page import DiscoverPage
+
+            self.discover = DiscoverPage(self._context)
+            self.discover.chat_requested.connect(self.chat_requested)
+            self.discover.shrink_requested.connect(self.shrink_requested)
+            self._stack.addWidget(self.discover)
+        for button in (self.add_file_button, self.add_folder_button):
+            button.setVisible(tab == "here")
+        if tab == "discover" and self.discover:
+            self._stack.setCurrentWidget(self.discover)
+            self.leftovers.hide()
+        else:
+            self._stack.setCurrentIndex(1)
+            self.refresh()
 
     # What is there
 
@@ -147,13 +190,17 @@ class ModelsPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        (self.view if self._list.rows else self).setFocus(Qt.FocusReason.OtherFocusReason)
+        if self.tabs.value == "here":
+            (self.view if self._list.rows else self).setFocus(Qt.FocusReason.OtherFocusReason)
         self.refresh()
 
     def _on_found(self, shelf: Shelf) -> None:
         self._list.set_rows(shelf.rows)
-        self._stack.setCurrentIndex(2 if shelf.rows else 1)
-        self.leftovers.show_leftovers(shelf.leftovers)
+        if self.tabs.value == "here":
+            self._stack.setCurrentIndex(1)
+        self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
+        if self.tabs.value == "here":
+            self.leftovers.show_leftovers(shelf.leftovers)
         sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
         words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
         words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")
@@ -255,7 +302,8 @@ class ModelsPage(QWidget):
             reveal(row.entry.path)
 
     def _remove(self) -> None:
-        if row := self.current_row():
+        row = self.current_row()
+        if row and not (row.entry.is_starter or row.entry.origin):
             ask_to_remove(
                 self,
                 row,

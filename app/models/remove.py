@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QWidget
 from app.context import SettingsStore
 from app.models.scan import Row
 from app.problems import QuestionDialog
-from app.words import format_bytes
 from engine.errors import EngineError, NotWritable
+from engine.words import format_bytes
 
 
 def ask_to_remove(

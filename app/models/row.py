@@ -1,4 +1,4 @@
-"""Paints one model of the list: two lines at the left, size and fit badge at the right."""
+"""Paints one model of a list: two lines at the left, size and fit badge at the right."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetrics, QPainter
 from PySide6.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from app import theme
-from app.models.model_list import ROW_ROLE, facts, size_words
-from app.models.scan import Row
+from app.models.model_list import LINES_ROLE, Lines
 from app.models.verdict import Tone
 
 HEIGHT = 60
@@ -37,7 +36,7 @@ class RowDelegate(QStyledItemDelegate):
         option: QStyleOptionViewItem,
         index: QModelIndex | QPersistentModelIndex,
     ) -> None:
-        row: Row = index.data(ROW_ROLE)
+        lines: Lines = index.data(LINES_ROLE)
         area: QRect = option.rect.adjusted(1, 1, -1, -1 - GAP)
         painter.save()
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -48,7 +47,7 @@ class RowDelegate(QStyledItemDelegate):
         upper = QRect(inner.left(), inner.top(), inner.width(), 20)
         lower = QRect(inner.left(), inner.bottom() - 20, inner.width(), BADGE_HEIGHT)
         is_selected = bool(option.state & QStyle.StateFlag.State_Selected)
-        self._paint_words(painter, row, upper, lower, is_selected)
+        self._paint_words(painter, lines, upper, lower, is_selected)
         painter.restore()
 
     def _paint_ground(self, painter: QPainter, area: QRectF, state: QStyle.StateFlag) -> None:
@@ -65,29 +64,29 @@ class RowDelegate(QStyledItemDelegate):
         painter.drawRoundedRect(area.adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
 
     def _paint_words(
-        self, painter: QPainter, row: Row, upper: QRect, lower: QRect, is_selected: bool
+        self, painter: QPainter, lines: Lines, upper: QRect, lower: QRect, is_selected: bool
     ) -> None:
         now = theme.current()
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         size_font = theme.ui_font(12)
-        size_width = QFontMetrics(size_font).horizontalAdvance(size_words(row))
+        size_width = QFontMetrics(size_font).horizontalAdvance(lines.size)
         painter.setFont(size_font)
         painter.setPen(now.colour("second"))
-        painter.drawText(upper, right, size_words(row))
-        badge_width = (
-            self._paint_badge(painter, row, lower, is_selected) if self._shows_verdict else 0
-        )
+        painter.drawText(upper, right, lines.size)
+        badge_width = 0
+        if self._shows_verdict and lines.badge:
+            badge_width = self._paint_badge(painter, lines, lower, is_selected)
         self._line(
             painter,
             upper.adjusted(0, 0, -size_width - PADDING, 0),
-            row.entry.name,
+            lines.name,
             theme.ui_font(13, QFont.Weight.DemiBold),
             now.text,
         )
         self._line(
             painter,
             lower.adjusted(0, 0, -badge_width - PADDING, 0),
-            " · ".join(facts(row)),
+            " · ".join(lines.facts),
             theme.ui_font(12),
             now.second,
         )
@@ -98,19 +97,19 @@ class RowDelegate(QStyledItemDelegate):
         shown = QFontMetrics(font).elidedText(text, Qt.TextElideMode.ElideRight, area.width())
         painter.drawText(area, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, shown)
 
-    def _paint_badge(self, painter: QPainter, row: Row, line: QRect, is_selected: bool) -> int:
+    def _paint_badge(self, painter: QPainter, lines: Lines, line: QRect, is_selected: bool) -> int:
         """Paint the fit badge at the right end of `line`; return its width in px."""
         font = theme.ui_font(12, QFont.Weight.Medium)
-        text_width = QFontMetrics(font).horizontalAdvance(row.verdict.words)
+        text_width = QFontMetrics(font).horizontalAdvance(lines.badge)
         width = text_width + 2 * BADGE_PADDING
         chip = QRect(line.right() - width + 1, line.top(), width, BADGE_HEIGHT)
-        ink, ground = badge_colours(row.verdict.tone, is_selected)
+        ink, ground = badge_colours(lines.tone, is_selected)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(QColor(ground))
         painter.drawRoundedRect(QRectF(chip), theme.RADIUS_CHIP, theme.RADIUS_CHIP)
         painter.setPen(QColor(ink))
         painter.setFont(font)
-        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, row.verdict.words)
+        painter.drawText(chip, Qt.AlignmentFlag.AlignCenter, lines.badge)
         return width
 
 

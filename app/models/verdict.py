@@ -6,12 +6,13 @@ from typing import Literal
 
 import msgspec
 
-from app.words import format_bytes, format_count
 from engine.errors import EngineError
-from engine.fit import Memory, Shape, choose_n_ctx, predict, usable_bytes
+from engine.fit.memory import Memory, choose_n_ctx, predict, usable_bytes
+from engine.fit.shape import Shape
 from engine.hardware import Computer
 from engine.library import Entry
 from engine.splits import open_gguf
+from engine.words import format_bytes, format_count
 
 Tone = Literal["good", "caution", "bad", "neutral"]
 

@@ -14,7 +14,8 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
 
 from app import __version__, theme
 from app.context import AppContext
-from app.settings import standard
+from app.preferences.network import NetworkCard
+from app.preferences.setting_row import SettingRow
 from app.widgets import (
     Card,
     ElidedLabel,
@@ -36,32 +37,6 @@ from app.widgets import (
 COLUMN_WIDTH = 680
 
 
-class SettingRow(QWidget):
-    """Name and meaning at the left, the control at the right, its reset before it."""
-
-    def __init__(
-        self, context: AppContext, field: str, name: str, meaning: str, control: QWidget
-    ) -> None:
-        super().__init__()
-        self._settings = context.settings
-        self._field = field
-        self.reset_button = IconButton("reset", f"Reset {name.lower()} to the standard", size_px=28)
-        self.reset_button.clicked.connect(lambda: context.settings.reset(field))
-        self.meaning = second(meaning)
-        words = column(strong(name), self.meaning, spacing=2)
-        line = row(spacing=theme.SPACE_12)
-        line.addLayout(words, 1)
-        line.addWidget(self.reset_button, 0, Qt.AlignmentFlag.AlignVCenter)
-        line.addWidget(control, 0, Qt.AlignmentFlag.AlignVCenter)
-        self.setLayout(line)
-        context.settings.changed.connect(self._on_settings_changed)
-        self._on_settings_changed()
-
-    def _on_settings_changed(self) -> None:
-        is_default = getattr(self._settings.value, self._field) == getattr(standard(), self._field)
-        self.reset_button.setVisible(not is_default)
-
-
 class PreferencesPage(QWidget):
     """The Settings page."""
 
@@ -81,6 +56,9 @@ class PreferencesPage(QWidget):
                 theme.SPACE_12,
                 section("Models"),
                 self._build_models(),
+                theme.SPACE_12,
+                section("Network"),
+                self._build_network(),
                 theme.SPACE_12,
                 section("Engine"),
                 self._build_engine(),
@@ -146,6 +124,10 @@ class PreferencesPage(QWidget):
         card.body.addWidget(self.problem_label)
         return card
 
+    def _build_network(self) -> QFrame:
+        self.network = NetworkCard(self._context)
+        return self.network
+
     def _build_engine(self) -> QFrame:
         n_cores = os.cpu_count() or 1
         self.threads_control = Select("Threads")
@@ -186,6 +168,7 @@ class PreferencesPage(QWidget):
         super().showEvent(event)
         # Not the first control: a ring there would look like a choice that was made.
         self.setFocus()
+        self.network.ask()
 
     def _on_settings_changed(self) -> None:
         value = self._context.settings.value

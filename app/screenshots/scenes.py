@@ -16,15 +16,17 @@ from PySide6.QtWidgets import QApplication
 
 from app import theme
 from app.context import AppContext
-from app.folders import Folders
 from app.jobs_panel import JobsPanel
 from app.screenshots import talk
 from app.screenshots.models import HUGE, LARGE, MEDIUM, SMALL, TINY, write_empty_model
 from app.tasks import TaskState
 from app.window import Window
+from engine import starter
 from engine.errors import CorruptFile, EngineError, WorkerCrashed
+from engine.folders import Folders
 
 WIDE = QSize(1280, 800)
+SMALL_TALK = (starter.SAMPLE_QUESTION, "Who are you?", "Write Python code that reverses a text")
 NARROW = QSize(900, 600)
 PATIENCE_S = 30.0
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
@@ -112,13 +114,25 @@ def fill_shelf(models: Path) -> Path:
 
 def first_run(stage: Stage) -> None:
     stage.open()
+    stage.settle(1)  # until it knows this computer
     stage.shoot("chat-first-run")
+    stage.shoot("chat-first-run-narrow", NARROW)
     stage.window.show_page("models")
     stage.settle()
-    stage.shoot("models-empty")
+    stage.shoot("models-starter")
     stage.window.show_page("shrink")
     stage.settle()
-    stage.shoot("shrink-empty")
+    stage.shoot("shrink-starter")
+    stage.window.chat_with(str(starter.MODEL))
+    chat = stage.window.page("chat")
+    stage.until(lambda: chat.session.info is not None)
+    stage.shoot("chat-starter")
+    for question in SMALL_TALK:
+        chat.composer.sent.emit(question)
+        stage.until(lambda: chat.session.is_answering)
+        stage.until(lambda: not chat.session.is_answering)
+    stage.settle()
+    stage.shoot("chat-starter-talk")
 
 
 def chat(stage: Stage) -> None:
@@ -172,6 +186,18 @@ def models(stage: Stage) -> None:
     page.select(str(stage.models / "cut-off.gguf"))  # type: ignore[attr-defined]
     stage.shoot("models-broken")
     stage.shoot("models-narrow", NARROW)
+    page.show_discover()  # type: ignore[attr-defined]
+    stage.settle()
+    stage.shoot("models-discover")
+    discover = page.discover  # type: ignore[attr-defined]
+    described = talk.described_8b()
+    offer = next(o for o in discover.offers if o.repo == described.repo.id)
+    discover.offer.introduce(offer, 12_000_000_000)
+    discover.offer.show_described(described)
+    discover.offer.show()
+    stage.settle()
+    stage.shoot("models-offer")
+    stage.shoot("models-offer-narrow", NARROW)
 
 
 def shrink(stage: Stage) -> None:

@@ -12,6 +12,8 @@ from PySide6.QtCore import QObject, QTimer
 from app.store import AnswerStats, Status, Store
 from engine.client import Cancelled, Failed, Outcome, Stepped, Succeeded
 from engine.errors import EngineError
+from engine.hub.repo import Found, HubFile, Repo
+from engine.hub.search import Described
 from engine.inference import Load, ModelInfo
 from engine.jobs import Piece, Progress
 
@@ -193,3 +195,18 @@ class Actor(QObject):
         self._on_exit = on_exit
         self._n_said = 0
         return self
+
+
+def described_8b() -> Described:
+    """What the hub tells of a model with many types."""
+    sizes = {"Q4_K_M": 5.03e9, "Q5_0": 5.72e9, "Q5_K_M": 5.85e9, "Q6_K": 6.73e9, "Q8_0": 8.71e9}
+    name = "Qwen3-8B"
+    files = tuple(HubFile(f"{name}-{label}.gguf", int(size), "") for label, size in sizes.items())
+    repo_id = f"Qwen/{name}-GGUF"
+    found = Found(repo_id, 120_000, 900, "2026-05-08", "apache-2.0", False, ("gguf",), 0)
+    card = (
+        "# Qwen3-8B-GGUF\n\nSeamless switching between **thinking mode** (for logic, math and"
+        " coding) and non-thinking mode. Context of 32,768 tokens.\n\n- 36 layers\n- 8.2 billion"
+        " parameters\n"
+    )
+    return Described(Repo(found, "0" * 40, files), card, f"https://huggingface.co/{repo_id}")

@@ -17,8 +17,8 @@ from PySide6.QtWidgets import QButtonGroup, QRadioButton, QSizePolicy, QVBoxLayo
 
 from app import theme
 from app.models.row import badge_colours
-from app.words import format_bytes, format_bytes_exact
-from engine.fit import Choice, Recommendation
+from engine.fit.recommend import Choice, Recommendation
+from engine.words import format_bytes, format_bytes_exact
 
 HEIGHT = 34
 

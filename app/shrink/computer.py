@@ -5,8 +5,8 @@ from __future__ import annotations
 from PySide6.QtWidgets import QWidget
 
 from app.widgets import Card, body, second, section
-from app.words import format_bytes, format_percent
 from engine.hardware import Computer
+from engine.words import format_bytes, format_percent
 
 
 class ComputerCard(Card):

@@ -20,14 +20,14 @@ from app.widgets import (
     row,
     second,
 )
-from app.words import (
+from engine.quantize.shrink import Shrunk
+from engine.words import (
     format_bytes,
     format_bytes_exact,
     format_duration,
     format_path,
     format_percent,
 )
-from engine.quantize.shrink import Shrunk
 
 
 class DoneView(QWidget):

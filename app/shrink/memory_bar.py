@@ -8,9 +8,9 @@ from PySide6.QtGui import QColor, QFontMetrics, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from app import theme
-from app.words import format_bytes
-from engine.fit import Memory, usable_bytes
+from engine.fit.memory import Memory, usable_bytes
 from engine.hardware import Computer
+from engine.words import format_bytes
 
 BAR_HEIGHT = 14
 GAP = 2

@@ -16,7 +16,6 @@ from PySide6.QtWidgets import QFileDialog, QStackedWidget, QVBoxLayout, QWidget
 
 from app import theme
 from app.context import AppContext
-from app.models.add import find_addable
 from app.models.drop import DropArea
 from app.models.reveal import reveal
 from app.models.scan import Scan, Shelf
@@ -28,6 +27,7 @@ from app.shrink.running import RunningView
 from app.shrink.source import SourceCard
 from app.tasks import Task, TaskState
 from app.widgets import Card, EmptyState, ProgressBar, column, row, second, strong, title
+from engine.addable import find_addable
 from engine.errors import AlreadyExists, EngineError, KeptAside, StorageError
 from engine.files import write_error
 from engine.hardware import detect

@@ -25,9 +25,9 @@ from app.widgets import (
     row,
     second,
 )
-from app.words import format_bytes, format_bytes_exact, format_path
-from engine.fit import Choice, Recommendation
+from engine.fit.recommend import Choice, Recommendation
 from engine.hardware import Computer
+from engine.words import format_bytes, format_bytes_exact, format_path
 
 
 class ResultView(QWidget):

@@ -21,8 +21,8 @@ from app.widgets import (
     second,
     strong,
 )
-from app.words import format_bytes, format_percent, format_speed, format_time_left
-from engine.fit import Choice
+from engine.fit.recommend import Choice
+from engine.words import format_bytes, format_percent, format_speed, format_time_left
 
 
 class RunningView(QWidget):

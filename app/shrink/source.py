@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QModelIndex, Qt, Signal
-from PySide6.QtWidgets import QAbstractItemView, QListView, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QAbstractItemView, QListView, QWidget
 
 from app import theme
 from app.models.details import can_shrink
@@ -34,18 +34,11 @@ class SourceCard(Card):
         self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
-        nothing = second(
-            "Nothing to shrink is listed yet: that is a checkpoint folder, or a GGUF file of 16 or"
-            " 32 bits. Drop one here, or choose it."
+        self._hint = second(
+            "The starter is here to try it with. What can be shrunk besides is a checkpoint folder,"
+            " or a GGUF file of 16 or 32 bits: drop one here, or choose it."
         )
-        self._stack = QStackedWidget()
-        aside = QWidget()
-        box = QVBoxLayout(aside)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.addWidget(nothing)
-        box.addStretch(1)
-        self._stack.addWidget(aside)
-        self._stack.addWidget(self.view)
+        self._hint.hide()
         self.file_button = QuietButton("Choose a file", "file")
         self.file_button.clicked.connect(self.file_clicked)
         self.folder_button = QuietButton("Choose a folder", "folder")
@@ -54,9 +47,10 @@ class SourceCard(Card):
         self.body.setContentsMargins(8, theme.CARD_PADDING, 8, 8)
         heading = section("Source")
         heading.setContentsMargins(8, 0, 8, 0)
-        aside.setContentsMargins(8, 0, 8, 0)
+        self._hint.setContentsMargins(8, 0, 8, 8)
         self.body.addWidget(heading)
-        self.body.addWidget(self._stack, 1)
+        self.body.addWidget(self.view, 1)
+        self.body.addWidget(self._hint)
         self.body.addLayout(row(self.file_button, self.folder_button, None, spacing=0))
 
     def row_of(self, path: str) -> Row | None:
@@ -65,7 +59,7 @@ class SourceCard(Card):
 
     def show_shelf(self, shelf: Shelf) -> None:
         self._list.set_rows(tuple(row for row in shelf.rows if can_shrink(row)))
-        self._stack.setCurrentIndex(1 if self._list.rows else 0)
+        self._hint.setVisible(all(row.entry.is_starter for row in self._list.rows))
         self.select(self._path)
 
     def select(self, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from app import theme
 from app.widgets.buttons import PrimaryButton
@@ -11,7 +11,7 @@ from app.widgets.labels import IconLabel, second, section
 
 
 class EmptyState(QWidget):
-    """What will be here, and the button that fills it."""
+    """What will be here, and the button that fills it; more buttons find room in `below`."""
 
     activated = Signal()
 
@@ -46,4 +46,6 @@ class EmptyState(QWidget):
             self.button.clicked.connect(self.activated)
             box.addSpacing(theme.SPACE_8)
             box.addWidget(self.button, 0, centre)
+        self.below = QHBoxLayout()
+        box.addLayout(self.below)
         box.addStretch(3)

@@ -15,10 +15,10 @@ from pytestqt.qtbot import QtBot
 from app.chat.session import Session, State
 from app.chat.stream import messages_of
 from app.context import SettingsStore
-from app.settings import SettingsFile
 from app.store import Message, Role, Status, Store
 from engine.chat import Message as Turn
 from engine.client import Worker
+from engine.settings import SettingsFile
 
 WAIT_MS = 60_000
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"

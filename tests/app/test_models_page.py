@@ -52,7 +52,12 @@ def show_page(qtbot: QtBot, context: AppContext) -> ModelsPage:
 
 
 def names(page: ModelsPage) -> list[str]:
-    return [Path(row.entry.path).name for row in page.rows]
+    return [Path(row.entry.path).name for row in own_rows(page)]
+
+
+def own_rows(page: ModelsPage) -> list[Row]:
+    """What is listed besides the starter, which always is and stands behind all that work."""
+    return [row for row in page.rows if not row.entry.is_starter]
 
 
 def answer(page: QWidget, *, remove: bool) -> str:
@@ -64,11 +69,25 @@ def answer(page: QWidget, *, remove: bool) -> str:
     return words
 
 
-def test_an_empty_page_says_what_to_do(qtbot: QtBot, context: AppContext) -> None:
+def test_the_starter_is_listed_and_stays(qtbot: QtBot, context: AppContext, own: Path) -> None:
+    page = show_page(qtbot, context)
+    assert [row.entry.is_starter for row in page.rows] == [False, True]
+    assert not page.hint.isVisible()
+
+    page.select(page.rows[1].entry.path)
+    assert page.details.chat_button.isVisible() and page.details.shrink_button.isVisible()
+    assert not page.details.remove_button.isVisible()
+    qtbot.keyClick(page.view, Qt.Key.Key_Delete)
+    assert page.findChild(QuestionDialog) is None
+
+
+def test_with_nothing_but_the_starter_the_page_says_what_to_do(
+    qtbot: QtBot, context: AppContext
+) -> None:
     page = show_page(qtbot, context)
 
-    assert page.rows == ()
-    assert page.empty.isVisible() and not page.view.isVisible()
+    assert [row.entry.is_starter for row in page.rows] == [True]
+    assert page.hint.isVisible()
 
 
 def test_rows_say_size_type_and_fit(
@@ -194,7 +213,7 @@ def test_an_added_model_is_forgotten_and_never_deleted(
         words = answer(page, remove=True)
 
     assert "stay where they are" in words
-    assert page.rows == ()
+    assert own_rows(page) == []
     assert tiny_gguf.exists()
     assert context.settings.value.added_models == ()
 
@@ -211,7 +230,7 @@ def test_an_own_model_goes_to_the_trash_after_asking(
 
     assert "moved to the trash" in words and str(own) in words
     assert not own.exists()
-    assert page.rows == ()
+    assert own_rows(page) == []
     assert [path.name for path in tmp_path.rglob("*.gguf")] == [own.name]
 
 
@@ -235,7 +254,8 @@ def test_a_broken_file_shows_its_reason_and_cannot_be_chatted_with(
     own.write_bytes(own.read_bytes()[:5000])
     page = show_page(qtbot, context)
 
-    (row,) = page.rows
+    (row,) = own_rows(page)
+    page.select(row.entry.path)
     assert row.entry.summary is None and row.entry.problem
     assert not page.details.chat_button.isVisible()
     assert page.details.remove_button.isVisible()
@@ -252,7 +272,7 @@ def test_every_control_has_an_accessible_name(qtbot: QtBot, context: AppContext,
 
 def test_details_tell_what_is_known(qtbot: QtBot, context: AppContext, own: Path) -> None:
     page = show_page(qtbot, context)
-    row: Row = page.rows[0]
+    (row,) = own_rows(page)
     summary = row.entry.summary
     assert summary
 
@@ -305,7 +325,7 @@ def test_leftovers_of_an_interrupted_job_can_be_discarded(
 
     assert page.leftovers.isVisible()
     with qtbot.waitSignal(page.scanned):
-        click(page.leftovers.discard_button)
+        click(page.leftovers.lines[0].discard_button)
 
     assert not partial.exists() and own.exists()
     assert not page.leftovers.isVisible()

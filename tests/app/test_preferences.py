@@ -11,8 +11,9 @@ from pytestqt.qtbot import QtBot
 
 from app import theme
 from app.context import AppContext
-from app.preferences.page import PreferencesPage, SettingRow
-from app.settings import SettingsFile
+from app.preferences.page import PreferencesPage
+from app.preferences.setting_row import SettingRow
+from engine.settings import SettingsFile
 
 
 @pytest.fixture
@@ -112,3 +113,31 @@ def test_settings_that_cannot_be_saved_are_told(page: PreferencesPage) -> None:
     page._context.settings.update(theme="dark")
     assert "could not be saved" in page.problem_label.text()
     assert not page.problem_label.isHidden()
+
+
+def test_a_token_is_kept_where_only_the_user_reads_it_and_forgotten(
+    qtbot: QtBot, page: PreferencesPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = page.network
+    network.token_field.setText("hf_sesame")
+    qtbot.mouseClick(network.save_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "kept" in network.token_words.text(), timeout=10_000)
+    assert network.token_field.text() == ""
+    kept = page._context.folders.config / "token"
+    if "file" in network.token_words.text():  # no keyring here
+        assert kept.read_text() == "hf_sesame"
+        assert os.name == "nt" or kept.stat().st_mode & 0o777 == 0o600
+    assert "hf_sesame" not in stored(page).path.read_text() if stored(page).path.exists() else True
+    qtbot.mouseClick(network.forget_button, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: "owners" in network.token_words.text(), timeout=10_000)
+    assert not kept.exists()
+
+
+def test_offline_mode_and_the_limit_are_stored(qtbot: QtBot, page: PreferencesPage) -> None:
+    on = page.network.offline_control.findChildren(QPushButton)[1]
+    qtbot.mouseClick(on, Qt.MouseButton.LeftButton)
+    assert stored(page).value.is_offline
+    control = page.network.limit_control
+    control.setCurrentIndex(2)
+    control.activated.emit(2)
+    assert stored(page).value.download_limit == 5_000_000

@@ -17,8 +17,8 @@ from pytestqt.qtbot import QtBot
 
 from app import single_instance
 from app.__main__ import main
-from app.folders import folders
 from app.single_instance import SingleInstance
+from engine.folders import folders
 
 
 @pytest.fixture

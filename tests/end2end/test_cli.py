@@ -133,6 +133,38 @@ def test_what_cannot_be_done_is_a_sentence(
     assert sorted(p.suffix for p in tmp_path.iterdir() if "partial" in p.name) == []
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display")
+def test_without_a_display_the_main_job_is_done_in_the_terminal(own_home: Path) -> None:
+    without = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+    }
+    command = [sys.executable, "-m", "app"]
+    done = subprocess.run(
+        command, env=without, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("There is no display here")
+    assert "kld_mean" in done.stdout and "shrinks language models" in done.stdout
+    (shrunk,) = (own_home / "data" / "models").iterdir()
+    assert shrunk.name == "starter-Q8_0.gguf"
+
+
+def test_trying_it_out_tells_a_script_all_figures(tmp_path: Path) -> None:
+    told = answer_of("try", "--folder", tmp_path / "new")
+    assert set(told) == {"shrink", "quality", "chat"}
+    assert Path(told["shrink"]["path"]).is_file()
+    assert told["quality"]["same_top_fraction"] > 0.9
+    # What is quantized already is only talked to.
+    again = answer_of("try", told["shrink"]["path"], "--folder", tmp_path)
+    assert set(again) == {"chat"} and again["chat"]["text"]
+
+
+def test_a_checkpoint_is_tried_out_as_well(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    assert set(answer_of("try", tiny_checkpoint, "--folder", tmp_path)) == {"shrink", "chat"}
+
+
 def test_a_checkpoint_cannot_be_replaced_by_what_is_made_of_it(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from app.models.page import ModelsPage
 from app.shrink.page import ShrinkPage
 from app.store import Status
 from app.window import Window
+from engine import starter
 from tests.helpers.clicks import click
 
 WAIT_MS = 60_000
@@ -71,7 +72,7 @@ def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     click(qtbot, window, "Models")
     models: ModelsPage = window.page("models")
     drop(models, tiny_checkpoint)
-    qtbot.waitUntil(lambda: len(models.rows) == 1, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(models.rows) == 2, timeout=WAIT_MS)
     models.select(str(tiny_checkpoint))
 
     click(qtbot, models, "Shrink")
@@ -93,6 +94,32 @@ def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     assert not chat.transcript.views
     listed = chat.panel.list
     assert listed.count() >= 1
+
+
+def test_a_newcomer_without_a_network_chats_and_shrinks(qtbot: QtBot, window: Window) -> None:
+    chat: ChatPage = window.page("chat")
+    click(qtbot, chat, "Try the starter")
+    qtbot.waitUntil(lambda: chat.session.state == State.READY, timeout=WAIT_MS)
+    qtbot.keyClicks(chat.composer.text, "Half a thought")
+    click(qtbot, chat, starter.SAMPLE_QUESTION)
+    assert chat.composer.text.toPlainText() == "Half a thought"
+    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 2, timeout=WAIT_MS)
+    assert "shrinks language models" in last_message(chat).content
+    chat.composer.take()
+
+    click(qtbot, window, "Shrink")
+    shrink: ShrinkPage = window.page("shrink")
+    qtbot.waitUntil(lambda: shrink.source.row_of(str(starter.MODEL)) is not None, timeout=WAIT_MS)
+    shrink.source.view.setCurrentIndex(shrink.source.view.model().index(0, 0))
+    qtbot.waitUntil(shrink.result.shrink_button.isVisible, timeout=WAIT_MS)
+    click(qtbot, shrink, "Shrink")
+    qtbot.waitUntil(shrink.done.isVisible, timeout=WAIT_MS)
+    click(qtbot, shrink, "Chat with it")
+    click(qtbot, window, "New chat")
+    say(qtbot, chat, "What is a token?")
+    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 2, timeout=WAIT_MS)
+    assert "piece of text" in last_message(chat).content
+    assert chat.session.info and chat.session.info.type == "Q8_0"
 
 
 def test_a_stopped_answer_is_kept_and_a_second_turn_reads_only_what_is_new(

@@ -16,7 +16,6 @@ import setup
 import system
 
 ROOT = Path(__file__).resolve().parents[2]
-DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
 
 
 @pytest.fixture
@@ -126,16 +125,6 @@ def is_alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display")
-def test_no_display_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in DISPLAYS:
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(setup.Failed, match="python -m engine"):
-        setup.require_display()
-    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-    setup.require_display()
 
 
 @pytest.mark.parametrize(

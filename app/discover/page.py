@@ -1,0 +1,173 @@
+"""Discover: models of the hub, searched or picked, and their downloads."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from PySide6.QtCore import QModelIndex, Qt, QTimer, Signal
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QListView, QVBoxLayout, QWidget
+
+from app import theme
+from app.context import AppContext
+from app.discover.found import Offer, OfferList, offer_of, picks
+from app.discover.offer import OfferCard
+from app.models.model_list import ROW_ROLE
+from app.models.row import RowDelegate
+from app.problems import ProblemCard
+from app.tasks import Task, TaskState
+from app.widgets import Card, SearchField, SegmentedControl, Select, row, second
+from engine.hub.repo import Variant
+from engine.hub.search import Search
+
+TYPING_MS = 350
+"""How long to wait for another letter before the hub is asked."""
+KINDS = (("", "All"), ("gguf", "Ready to chat"), ("safetensors", "To shrink"))
+SORTS = (
+    ("trending", "Trending"),
+    ("downloads", "Most downloads"),
+    ("likes", "Most likes"),
+    ("updated", "Newest"),
+)
+LICENCES = (("", "Any licence"), ("apache-2.0", "Apache 2.0"), ("mit", "MIT"))
+
+
+class DiscoverPage(QWidget):
+    """Nothing is asked of the network before the user searches or chooses."""
+
+    chat_requested = Signal(str)
+    shrink_requested = Signal(str)
+
+    def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._context = context
+        self._question: Task | None = None
+        self._usable_bytes = 0
+        self._offers = OfferList()
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(TYPING_MS)
+        self._timer.timeout.connect(self._search)
+        self._build()
+
+    def _build(self) -> None:
+        self.field = SearchField("Search models on Hugging Face")
+        self.field.textChanged.connect(lambda _text: self._timer.start())
+        self.field.returnPressed.connect(self._search)
+        self.kind = SegmentedControl("Kind of model", KINDS)
+        self.kind.set_value("")
+        self.kind.chosen.connect(lambda _value: self._search())
+        self.sort = _select("Order", SORTS, self._search)
+        self.licence = _select("Licence", LICENCES, self._search)
+        self._heading = second("")
+        self.view = QListView()
+        self.view.setAccessibleName("Models on the hub")
+        self.view.setModel(self._offers)
+        self._delegate = RowDelegate()
+        self.view.setItemDelegate(self._delegate)
+        self.view.setMouseTracking(True)
+        self.view.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
+        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.view.setEditTriggers(QListView.EditTrigger.NoEditTriggers)
+        self.view.selectionModel().currentChanged.connect(self._on_current_changed)
+        self._problems = QVBoxLayout()
+        shelf = Card()
+        shelf.body.setContentsMargins(8, 12, 8, 8)
+        self._heading.setContentsMargins(8, 0, 8, 0)
+        shelf.body.addWidget(self._heading)
+        shelf.body.addWidget(self.view, 1)
+        self.offer = OfferCard(self._context)
+        self.offer.setFixedWidth(380)
+        self.offer.hide()
+        self.offer.download_clicked.connect(self._on_download_clicked)
+        self.offer.opened.connect(self._on_opened)
+        filters = row(self.field, self.kind, self.sort, self.licence)
+        filters.setStretch(0, 1)
+        both = row(shelf, self.offer, spacing=theme.SPACE_16)
+        both.setStretch(0, 1)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(theme.SPACE_12)
+        outer.addLayout(filters)
+        outer.addLayout(self._problems)
+        outer.addLayout(both, 1)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        from engine.fit.memory import usable_bytes
+        from engine.hardware import detect
+
+        self._usable_bytes = usable_bytes(detect().memory_available_bytes)
+        if not self._offers.offers:
+            self._show_picks()
+        self.field.setFocus(Qt.FocusReason.OtherFocusReason)
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        return self._offers.offers
+
+    def _show_picks(self) -> None:
+        self._heading.setText("A few to start with, from the smallest on")
+        self._offers.show(picks(), self._usable_bytes)
+
+    def _search(self) -> None:
+        """Ask the hub; with nothing to look for, the picks come back."""
+        self._timer.stop()
+        text, licence = self.field.text().strip(), str(self.licence.currentData())
+        kind: Any = self.kind.value or None
+        self._question = None
+        if not (text or kind or licence):
+            self._show_picks()
+            return
+        self._heading.setText("Asking the hub")
+        sort: Any = self.sort.currentData()
+        is_offline = self._context.settings.value.is_offline
+        question = self._context.tasks.ask(Search(text, sort, kind, licence, is_offline=is_offline))
+        self._question = question
+        question.finished.connect(partial(self._on_found, question))
+
+    def _on_found(self, question: Task) -> None:
+        if question is not self._question:  # an older one: another was asked since
+            return
+        self._question = None
+        self._clear_problems()
+        if question.state == TaskState.SUCCEEDED:
+            offers = tuple(offer_of(found) for found in question.result)
+            self._heading.setText("" if offers else "Nothing found. Try fewer or other words.")
+            self._heading.setVisible(not offers)
+            self._offers.show(offers, self._usable_bytes)
+        elif question.error:
+            self._heading.setText("")
+            card = ProblemCard(question.error)
+            card.dismissed.connect(self._clear_problems)
+            self._problems.addWidget(card)
+            card.show()
+
+    def _clear_problems(self) -> None:
+        while item := self._problems.takeAt(0):
+            if widget := item.widget():
+                widget.hide()
+                widget.deleteLater()
+
+    def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
+        offer: Offer | None = current.data(ROW_ROLE)
+        self.offer.setVisible(offer is not None)
+        if offer:
+            self.offer.show_offer(offer, self._usable_bytes)
+
+    def _on_download_clicked(self, job: Any, words: str) -> None:
+        task = self._context.tasks.start(job, words, lane="network")
+        self.offer.follow(task)
+
+    def _on_opened(self, variant: Variant, path: str) -> None:
+        wanted = self.chat_requested if variant.format == "gguf" else self.shrink_requested
+        wanted.emit(path)
+
+
+def _select(name: str, options: tuple[tuple[str, str], ...], on_change: Any) -> Select:
+    select = Select(name)
+    for value, text in options:
+        select.addItem(text, value)
+    select.currentIndexChanged.connect(lambda _index: on_change())
+    return select

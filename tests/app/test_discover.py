@@ -1,0 +1,189 @@
+"""Discover with a real server: searching, choosing, downloading, and what goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtWidgets import QApplication, QLabel
+from pytestqt.qtbot import QtBot
+
+from app import theme
+from app.context import AppContext
+from app.discover.page import DiscoverPage
+from app.models.model_list import ROW_ROLE
+from app.models.page import ModelsPage
+from app.tasks import Task, TaskState
+from engine.errors import AccessDenied
+from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
+from tests.helpers.gestures import click, problems
+
+
+@pytest.fixture
+def context(qapp: QApplication) -> Iterator[AppContext]:
+    theme.apply(qapp, "light")
+    context = AppContext()
+    Path(context.settings.value.models_folder).mkdir(parents=True)
+    yield context
+    context.shutdown()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tiny_gguf: Path) -> Iterator[FakeHub]:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    data = tiny_gguf.read_bytes()
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.repos["ann/Tiny-GGUF"] = Repo(
+            {"Tiny-Q4_K_M.gguf": data, "Tiny-Q8_0.gguf": data + bytes(32), "README.md": b"# Tiny"},
+            tags=("gguf", "license:mit"),
+            extra={"gguf": {"total": 1_000_000}, "downloads": 7},
+        )
+        hub.repos["bob/Secret"] = Repo(
+            {"s-Q4_0.gguf": data}, tags=("gguf",), token="sesame", extra={"downloads": 3}
+        )
+        yield hub
+
+
+@pytest.fixture
+def page(qtbot: QtBot, context: AppContext) -> DiscoverPage:
+    page = DiscoverPage(context)
+    qtbot.addWidget(page)
+    page.resize(1000, 700)
+    with qtbot.waitExposed(page):
+        page.show()
+    return page
+
+
+def titles(page: DiscoverPage) -> list[str]:
+    model = page.view.model()
+    return [model.index(i, 0).data() for i in range(model.rowCount())]
+
+
+def search(qtbot: QtBot, page: DiscoverPage, text: str) -> None:
+    before = page.view.model().rowCount()
+    page.field.setText(text)
+    qtbot.waitUntil(lambda: titles(page) != [] and page.view.model().rowCount() != before)
+
+
+def choose(qtbot: QtBot, page: DiscoverPage, title: str) -> None:
+    page.view.setCurrentIndex(page.view.model().index(titles(page).index(title), 0))
+    qtbot.waitUntil(lambda: bool(page.offer.rows or problems(page)), timeout=10_000)
+
+
+def ended(qtbot: QtBot, task: Task) -> TaskState:
+    qtbot.waitUntil(lambda: task.is_over, timeout=20_000)
+    return task.state
+
+
+def test_at_first_there_are_picks_and_no_question_to_the_network(
+    page: DiscoverPage, hub: FakeHub
+) -> None:
+    assert "Qwen3 0.6B" in titles(page)
+    offers = [page.view.model().index(i, 0).data(ROW_ROLE) for i in range(len(titles(page)))]
+    assert [o.n_params for o in offers] == sorted(o.n_params for o in offers)
+    assert all(offer.about and offer.license for offer in offers)
+    assert not hub.searches
+
+
+def test_typing_searches_and_clearing_brings_the_picks_back(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub
+) -> None:
+    picks = titles(page)
+    search(qtbot, page, "tiny")
+    assert titles(page) == ["Tiny-GGUF"]
+    assert hub.searches[-1]["search"] == ["tiny"]
+    page.field.clear()
+    qtbot.waitUntil(lambda: titles(page) == picks)
+
+
+def test_filters_are_asked_of_the_hub(qtbot: QtBot, page: DiscoverPage, hub: FakeHub) -> None:
+    page.licence.setCurrentIndex(page.licence.findData("mit"))
+    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"])
+    page.sort.setCurrentIndex(page.sort.findData("likes"))
+    qtbot.waitUntil(lambda: hub.searches[-1]["sort"] == ["likes"])
+    assert hub.searches[-1]["filter"] == ["license:mit"]
+
+
+def test_what_can_be_had_is_told_in_words_and_downloaded(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    search(qtbot, page, "tiny")
+    choose(qtbot, page, "Tiny-GGUF")
+    balanced, large = page.offer.rows
+    said = {label.text() for label in balanced.findChildren(QLabel)}
+    assert "Balanced" in said and "Fits" in said
+    click(balanced.button)
+    (task,) = context.tasks.listed
+    assert not balanced.button.isEnabled()
+    assert ended(qtbot, task) == TaskState.SUCCEEDED
+    assert balanced.button.text() == "Chat" and large.button.text() == "Download"
+    with qtbot.waitSignal(page.chat_requested) as asked:
+        click(balanced.button)
+    assert asked.args == [task.result.path]
+    assert (
+        Path(task.result.path).read_bytes() == hub.repos["ann/Tiny-GGUF"].files["Tiny-Q4_K_M.gguf"]
+    )
+
+
+def test_a_gated_model_says_what_to_do(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    search(qtbot, page, "secret")
+    choose(qtbot, page, "Secret")
+    words = " ".join(label.text() for label in page.offer.findChildren(QLabel))
+    assert "accept terms" in words
+    (only,) = page.offer.rows
+    click(only.button)
+    (task,) = context.tasks.listed
+    assert ended(qtbot, task) == TaskState.FAILED
+    assert isinstance(task.error, AccessDenied) and only.button.text() == "Try again"
+
+
+def test_without_a_network_it_says_so_and_can_be_tried_again(
+    qtbot: QtBot, page: DiscoverPage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    page.field.setText("tiny")
+    qtbot.waitUntil(lambda: bool(problems(page)), timeout=10_000)
+    assert "cannot be reached" in " ".join(
+        label.text() for card in problems(page) for label in card.findChildren(QLabel)
+    )
+
+
+def test_offline_nothing_is_asked(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    context.settings.update(is_offline=True)
+    page.field.setText("tiny")
+    qtbot.waitUntil(lambda: bool(problems(page)), timeout=10_000)
+    assert not hub.searches
+
+
+def test_an_unfinished_download_goes_on_from_the_models_page(
+    qtbot: QtBot, hub: FakeHub, context: AppContext
+) -> None:
+    from engine.hub.download import Download
+
+    folder = Path(context.settings.value.models_folder)
+    job = Download("ann/Tiny-GGUF", str(folder), "Q8_0", bytes_per_second=1_000_000)
+    steps = job.run()
+    for step in steps:
+        if step.done:
+            break
+    steps.close()
+    time.sleep(2.1)  # as long as it could be between two files
+    page = ModelsPage(context)
+    qtbot.addWidget(page)
+    page.resize(1000, 700)
+    with qtbot.waitSignal(page.scanned):
+        page.show()
+    (line,) = page.leftovers.lines
+    assert "Tiny-GGUF" in line.words.text()
+    click(line.resume_button)
+    (task,) = context.tasks.listed
+    assert ended(qtbot, task) == TaskState.SUCCEEDED
+    qtbot.waitUntil(lambda: any("Q8_0" in row.entry.path for row in page.rows))
+    qtbot.waitUntil(lambda: not page.leftovers.isVisible())
