@@ -36,7 +36,6 @@ class FirstRun(QWidget):
         super().__init__()
         self.starter_button = PrimaryButton("Try the starter")
         self.models_button = SecondaryButton("Find a model")
-        self.models_button.setMinimumHeight(self.starter_button.sizeHint().height())
         self._computer = _centred(second("This computer runs language models by itself."))
         try_it = _door(
             "chat",

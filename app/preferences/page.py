@@ -153,8 +153,8 @@ class PreferencesPage(QWidget):
         card.body.addWidget(strong(f"Snug {__version__}"))
         card.body.addWidget(
             body(
-                "Models, conversations and every answer stay on this computer. Snug sends nothing"
-                " anywhere and counts nothing."
+                "Models, conversations and every answer stay on this computer. Snug counts nothing,"
+                " and asks the network only when you search or download."
             )
         )
         card.body.addWidget(hline())

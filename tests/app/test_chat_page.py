@@ -105,8 +105,8 @@ def words_of(root: QWidget) -> str:
 
 
 def test_without_a_model_it_points_to_one(qtbot: QtBot, page: ChatPage) -> None:
-    with qtbot.waitSignal(page.models_requested):
-        click(qtbot, page, "Go to Models")
+    with qtbot.waitSignal(page.discover_requested):
+        click(qtbot, page, "Find a model")
     say(qtbot, page, "Hello")
     assert page.composer.text.toPlainText() == "Hello"
     assert not page.composer.button.isEnabled()
