@@ -25,8 +25,10 @@ def skeleton(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> It
         if not key.startswith("tokenizer.") and key not in SPLIT_KEYS
     }
     kept["tokenizer.ggml.model"] = Value.string("no_vocab")
-    if n_vocab := _n_vocab(tensors):
-        kept[f"{metadata['general.architecture'].value}.vocab_size"] = Value.u32(n_vocab)
+    architecture = metadata.get("general.architecture")
+    n_vocab = _n_vocab(tensors)
+    if architecture and 0 < n_vocab < 2**32:
+        kept[f"{architecture.value}.vocab_size"] = Value.u32(n_vocab)
     header, _ = encode_header(kept, tensors)
     with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "skeleton.gguf"
@@ -38,4 +40,4 @@ def skeleton(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> It
 
 def _n_vocab(tensors: Sequence[TensorInfo]) -> int:
     """The rows of the embedding, which are the tokens."""
-    return next((t.shape[1] for t in tensors if t.name == "token_embd.weight"), 0)
+    return next((t.n_rows for t in tensors if t.name == "token_embd.weight"), 0)

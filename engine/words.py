@@ -89,3 +89,8 @@ def format_path(path: str | Path) -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """plural(1, "model") -> "1 model", plural(3, "model") -> "3 models"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def shown(text: str) -> str:
+    """`text` without what would steer a terminal: it may hold a name from anywhere."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).rstrip()

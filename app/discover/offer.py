@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from engine.hub.repo import Variant
 
 MAX_CARD_CHARS = 30_000
+MAX_BLOCKS = 120
+"""Each is a widget: a card made of thousands would stop the window for half a minute."""
+MAX_VARIANTS = 60
 N_SHOWN = 6
 
 
@@ -125,16 +128,15 @@ class OfferCard(Card):
             self._about.setText("It has no file that Snug can use: no GGUF, no safetensors.")
             self._about.show()
         to_take = best(variants, self._usable_bytes)
-        for variant in variants:
+        for i, variant in enumerate(variants[:MAX_VARIANTS]):
             line = VariantRow(variant, self._usable_bytes, is_best=variant is to_take)
             line.download_clicked.connect(partial(self._on_download_clicked, repo.id))
             line.opened.connect(partial(self.opened.emit, variant))
+            line.setVisible(i < N_SHOWN or variant is to_take)
             self.rows.append(line)
             self._content.addWidget(line)
-        for line in self.rows[N_SHOWN:]:
-            line.setVisible(line.variant is to_take)
         if len(variants) > N_SHOWN:
-            self.more_button = SecondaryButton(f"Show all {len(variants)}", "chevron-down")
+            self.more_button = SecondaryButton(f"Show all {len(self.rows)}", "chevron-down")
             self.more_button.clicked.connect(self._show_all)
             self._content.addLayout(row(self.more_button, None))
         for task in self._context.tasks.listed:
@@ -147,7 +149,7 @@ class OfferCard(Card):
 
         if text.strip():
             card = BlockColumn()
-            card.show_blocks(blocks_of(text))
+            card.show_blocks(blocks_of(text)[:MAX_BLOCKS])
             self._content.addWidget(hline())
             self._content.addWidget(card)
         self._content.addStretch(1)

@@ -20,6 +20,7 @@ from app.tasks import Task, TaskState
 from app.widgets import Card, SearchField, SegmentedControl, Select, row, second
 from engine.hub.repo import Variant
 from engine.hub.search import Search
+from engine.words import plural
 
 TYPING_MS = 350
 """How long to wait for another letter before the hub is asked."""
@@ -134,8 +135,8 @@ class DiscoverPage(QWidget):
         self._clear_problems()
         if question.state == TaskState.SUCCEEDED:
             offers = tuple(offer_of(found) for found in question.result)
-            self._heading.setText("" if offers else "Nothing found. Try fewer or other words.")
-            self._heading.setVisible(not offers)
+            found = plural(len(offers), "model") if offers else "Nothing found. Try fewer words."
+            self._heading.setText(found)
             self._offers.show(offers, self._usable_bytes)
         elif question.error:
             self._heading.setText("")

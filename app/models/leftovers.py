@@ -13,6 +13,7 @@ from app import theme
 from app.widgets import QuietButton, body, row
 from engine.errors import EngineError
 from engine.files import write_error
+from engine.hub.download import is_busy
 from engine.library import Leftover
 from engine.words import format_bytes, plural
 
@@ -49,6 +50,8 @@ class LeftoverStrip(QWidget):
     def _discard(self, leftovers: tuple[Leftover, ...]) -> None:
         for leftover in leftovers:
             path = Path(leftover.path)
+            if path.is_dir() and is_busy(path):  # resumed since it was listed
+                continue
             try:
                 if path.is_dir():
                     shutil.rmtree(path)

@@ -13,6 +13,7 @@ import msgspec
 
 from engine.cli.parser import build_parser
 from engine.errors import EngineError
+from engine.words import shown
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,7 +25,10 @@ def main(argv: list[str] | None = None) -> int:
             print(msgspec.json.encode(result).decode())
         return 0
     except EngineError as error:
-        print(f"snug-engine: {_shown(f'{error.message} {error.hint}')}", file=sys.stderr)
+        print(f"snug-engine: {shown(f'{error.message} {error.hint}')}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError:
+        print("snug-engine: A name here is not valid text.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
@@ -36,11 +40,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"snug-engine: {error.strerror or error}.", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-
-
-def _shown(text: str) -> str:
-    """`text` without what would steer a terminal: it may hold a name from anywhere."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text).rstrip()
 
 
 def _open_closed_streams() -> None:

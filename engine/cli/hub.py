@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from engine.cli.library import settings_file
 from engine.cli.progress import run_job
 from engine.words import format_bytes, format_count
 
@@ -12,7 +14,8 @@ from engine.words import format_bytes, format_count
 def search(args: argparse.Namespace) -> Any:
     from engine.hub.search import Search
 
-    job = Search(args.text, args.sort, args.format, args.license, args.limit)
+    offline = settings_file().value.is_offline
+    job = Search(args.text, args.sort, args.format, args.license, args.limit, offline)
     found = run_job(job, args)
     if args.json:
         return found
@@ -28,11 +31,12 @@ def search(args: argparse.Namespace) -> Any:
 
 
 def download(args: argparse.Namespace) -> Any:
-    from engine.folders import folders
     from engine.hub.download import Download
 
-    folder = args.to.absolute() if args.to else folders().models
-    job = Download(args.repo, str(folder), args.file, args.revision, args.limit_rate)
+    value = settings_file().value
+    folder = args.to.absolute() if args.to else Path(value.models_folder)
+    limit = args.limit_rate or value.download_limit
+    job = Download(args.repo, str(folder), args.file, args.revision, limit, value.is_offline)
     done = run_job(job, args)
     if not args.json:
         print(f"{done.path}: {format_bytes(done.size_bytes)}, verified")

@@ -8,14 +8,14 @@ from typing import Any
 
 from engine.cli.progress import run_job
 from engine.errors import NotFound, NotWritable
-from engine.words import format_bytes
+from engine.words import format_bytes, shown
 
 
 def library_list(args: argparse.Namespace) -> Any:
     from engine.library import Library
     from engine.other_apps import places
 
-    value = _settings().value
+    value = settings_file().value
     library = Library(Path(value.models_folder), value.added_models, tuple(places()))
     entries = library.scan()
     if not args.json:
@@ -25,28 +25,28 @@ def library_list(args: argparse.Namespace) -> Any:
             else:
                 size, type_ = "", entry.problem
             origin = f"  ({entry.origin})" if entry.origin else ""
-            print(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}")
+            print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
         for left in library.leftovers():
-            print(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}")
+            print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
     return entries
 
 
 def library_add(args: argparse.Namespace) -> Any:
     from engine.addable import find_addable
 
-    file = _settings()
+    file = settings_file()
     added = list(file.value.added_models)
     found = [model for path in args.paths for model in find_addable(path)]
     added += [model for model in found if model not in added]
     _keep(file, tuple(added))
     if not args.json:
-        print("\n".join(found))
+        print(shown("\n".join(found)))
     return found
 
 
 def library_remove(args: argparse.Namespace) -> Any:
     """Forget added models. Files are never deleted here."""
-    file = _settings()
+    file = settings_file()
     removed = {str(path.absolute()) for path in args.paths}
     unknown = removed - set(file.value.added_models)
     if unknown:
@@ -66,11 +66,11 @@ def library_verify(args: argparse.Namespace) -> Any:
         for model in found:
             for word in ("damaged", "unknown", "good"):
                 for path in getattr(model, word):
-                    print(f"{word:8} {path}")
+                    print(shown(f"{word:8} {path}"))
     return found
 
 
-def _settings() -> Any:
+def settings_file() -> Any:
     from engine.folders import folders
     from engine.settings import SettingsFile
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from engine.cli.library import settings_file
 from engine.cli.progress import run_job
 from engine.words import format_bytes
 
@@ -46,7 +47,7 @@ def fit(args: argparse.Namespace) -> Any:
     from engine.fit.job import Fit
 
     model = str(Path(args.model).absolute()) if Path(args.model).exists() else args.model
-    found = run_job(Fit(model, args.ctx, args.kv), args)
+    found = run_job(Fit(model, args.ctx, args.kv, settings_file().value.is_offline), args)
     if not args.json:
         print(found.words)
         for need in (need for need in found.devices if need.weights_bytes):

@@ -47,7 +47,8 @@ class Fit(Job, frozen=True):
     is_offline: bool = False
 
     def run(self) -> Generator[Progress, None, Fitted]:
-        if Path(self.model).exists() or self.model.count("/") != 1:
+        is_file = Path(self.model).exists() or self.model.lower().endswith(".gguf")
+        if is_file or self.model.count("/") != 1:
             return (yield from self._judge(Path(self.model)))
         with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
             path = yield from self._outline(Path(folder))
@@ -72,9 +73,8 @@ class Fit(Job, frozen=True):
         from engine.fit.verdict import Asked, judge
         from engine.hardware import detect
         from engine.llama.ggml import devices
-        from engine.llama.memory import Probes
+        from engine.llama.memory import probes_of
         from engine.llama.threads import default_n_threads
-        from engine.skeleton import skeleton
         from engine.splits import open_gguf
 
         yield Progress("Reading the header", 0, None, "steps")
@@ -86,19 +86,15 @@ class Fit(Job, frozen=True):
         estimate = Estimate(file.metadata, file.tensors)
         computer = detect(devices())
         yield Progress("Asking llama.cpp", 0, None, "steps")
-        with skeleton(file.metadata, file.tensors) as bones:
-            probes = Probes(bones, estimate)
-            try:
-                verdict = judge(
-                    lambda run: probes.needs(run, computer.gpus),
-                    computer,
-                    n_layers=estimate.n_layers,
-                    n_ctx_train=estimate.shape.n_ctx_train,
-                    has_experts=estimate.has_experts,
-                    asked=Asked(self.n_ctx, self.kv_type),
-                )
-            finally:
-                probes.close()
+        with probes_of(file, estimate) as probes:
+            verdict = judge(
+                lambda run: probes.needs(run, computer.gpus),
+                computer,
+                n_layers=estimate.n_layers,
+                n_ctx_train=estimate.shape.n_ctx_train,
+                has_experts=estimate.has_experts,
+                asked=Asked(self.n_ctx, self.kv_type),
+            )
         bandwidth = read_bandwidth(default_n_threads(), MEASURED_BYTES)
         return Fitted(
             model=self.model,

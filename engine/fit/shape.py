@@ -11,6 +11,7 @@ from engine.gguf_values import Array, Value
 
 _N_UBATCH = 512  # llama.cpp's default: tokens computed at once
 _KV_BYTES = 2  # F16
+MAX_LAYERS = 4096
 CELLS = 256  # the KV cache grows in steps of this many tokens
 
 
@@ -49,6 +50,11 @@ class Shape(msgspec.Struct, frozen=True):
                 )
             return max(sizes, default=default)
 
+        if number("block_count") > MAX_LAYERS:
+            raise CorruptFile(
+                "This file claims more layers than any model has.",
+                hint="Get the file again from where it came from.",
+            )
         n_embd, n_heads = number("embedding_length"), number("attention.head_count")
         head_dim = n_embd // n_heads if n_heads else 0
         tokens = metadata.get("tokenizer.ggml.tokens")

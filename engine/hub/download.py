@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 STAGING = ".download-"
 NOTE = "download.json"
+MAX_TITLE = 150
 BETWEEN_FILES_S = 2.0
 """After so long without a part a download is not merely between two of its files."""
 
@@ -139,8 +140,8 @@ class Place:
         self._repo, self._variant = repo, variant
         self._names = safe_paths(file.name for file in variant.files)
         self._home = models_folder / safe_path(repo.id)
-        title = safe_path(variant.main_file.name).name
-        self._staging = self._home / f"{STAGING}{title}"
+        title = "--".join(safe_path(variant.main_file.name).parts)
+        self._staging = self._home / f"{STAGING}{title[-MAX_TITLE:]}"
 
     @property
     def path(self) -> Path:
@@ -166,14 +167,20 @@ class Place:
         source = read(self._home).files.get(file.name)
         is_it = source and source.digest == file.digest
         if not is_it or target.stat().st_size != file.size_bytes:
-            raise AlreadyExists(
-                f"Another {target.name} is in {self._home} already.",
-                hint="Move it away or remove it, or download to another folder.",
-            )
+            raise self._taken(file)
         return True
+
+    def _taken(self, file: HubFile) -> AlreadyExists:
+        return AlreadyExists(
+            f"Another {file.name} is in {self._home} already.",
+            hint="Move it away or remove it, or download to another folder.",
+        )
 
     def prepare(self, job: Download) -> None:
         """Make room, and leave the note by which a later start finds what it can resume."""
+        note = read_note(self._staging)
+        if note and (note.job.repo, note.job.revision) != (self._repo.id, self._repo.revision):
+            discard(self._staging)  # of another version: its files do not go with these
         for file in self._variant.files:
             make_folder(self.staged(file.name).parent)
         missing_bytes = self._variant.size_bytes - size_on_disk(self._staging)
@@ -198,12 +205,17 @@ class Place:
             discard(self._staging)
 
     def publish(self) -> None:
-        """Give all files their places, the one that makes it a model last."""
+        """Give all files their places, the one that makes it a model last.
+
+        Raises AlreadyExists where something has taken a place meanwhile; what was fetched stays.
+        """
+        missing = [file for file in self._variant.files if self.staged(file.name).exists()]
+        for file in missing:
+            if (self._home / self._names[file.name]).exists():
+                raise self._taken(file)
         note_source(self._home, self._repo, self._variant)
-        for file in reversed(self._variant.files):
+        for file in reversed(missing):  # the others were moved before a kill
             target = self._home / self._names[file.name]
-            if target.exists():  # moved before a kill
-                continue
             make_folder(target.parent)
             try:
                 self.staged(file.name).replace(target)

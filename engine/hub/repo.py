@@ -117,7 +117,8 @@ def _gguf_variants(files: Iterable[HubFile]) -> list[Variant]:
 
 
 def _label(group: Sequence[HubFile]) -> str:
-    return type_in_name(group[0].name) or PurePosixPath(group[0].name).stem
+    stem = re.sub(r"[^\w .+-]", "?", PurePosixPath(group[0].name).stem)
+    return type_in_name(group[0].name) or stem
 
 
 def _is_beside(path: PurePosixPath) -> bool:

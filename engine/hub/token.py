@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Generator
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -33,17 +34,23 @@ def where_kept() -> Place:
 
 
 def _find() -> tuple[str, Place]:
-    if token := os.environ.get("HF_TOKEN", "").strip():
+    if token := _plain(os.environ.get("HF_TOKEN", "")):
         return token, "environment"
     with contextlib.suppress(Exception):  # a keyring may fail in any way: there is the file
         import keyring
 
-        if found := keyring.get_password(SERVICE, USER):
+        if found := _plain(keyring.get_password(SERVICE, USER) or ""):
             return found, "keyring"
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if found := token_file().read_text(encoding="utf-8").strip():
+        if found := _plain(token_file().read_text(encoding="utf-8")):
             return found, "file"
     return "", ""
+
+
+def _plain(token: str) -> str:
+    """`token` if it is one; what a header cannot hold would be told in an error."""
+    token = token.strip()
+    return token if re.fullmatch(r"[!-~]+", token) else ""
 
 
 def save_token(token: str) -> Place:
@@ -83,8 +90,8 @@ class KeepToken(Job, frozen=True):
 
     def run(self) -> Generator[Progress, None, Place]:
         yield Progress("Keeping the token", 0, None, "steps")
-        if self.token:
-            return save_token(self.token)
+        if token := _plain(self.token):
+            return save_token(token)
         forget_token()
         return where_kept()
 

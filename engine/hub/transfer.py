@@ -31,7 +31,7 @@ STALLED_S = 20.0
 """Without a byte for so long a connection is given up for a new one."""
 CONNECT_S = 15.0
 MOST_FAILURES = 8
-"""In a row, of all connections together, without a byte between them."""
+"""In a row, of one connection, without a byte between them: some two minutes."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 MOST_CHANGES = 2
 TICK_S = 0.1
@@ -110,7 +110,6 @@ class _Transfer:
             self._pieces.put(number)
         self._lock = threading.Lock()
         self._received = part.done_bytes
-        self._n_failures = 0
         self._error: Exception | None = None
         self._stop = threading.Event()
         self._per_second = bytes_per_second
@@ -162,11 +161,14 @@ class _Transfer:
     def _fetch(self, client: httpx2.Client, number: int) -> None:
         """Fetch one piece, with as many answers as it takes."""
         at, stop = self._part.piece(number)
+        n_failures = 0
         while at < stop and not self._stop.is_set():
             before = at
             try:
                 for n_bytes in self._read(client, at, stop):
                     at += n_bytes
+                if at < stop and not self._stop.is_set():
+                    raise _Refused("the answer ended early")
             except httpx2.TooManyRedirects as error:
                 raise NetworkError(
                     "The server sends the download round in a circle.", hint="Try again later."
@@ -174,7 +176,8 @@ class _Transfer:
             except (httpx2.TransportError, _Refused) as error:
                 if self._stop.is_set():
                     return
-                self._pause(error, has_moved=at > before)
+                n_failures = 0 if at > before else n_failures + 1
+                self._pause(error, n_failures)
         if at >= stop:
             self._part.mark(number)
 
@@ -228,17 +231,13 @@ class _Transfer:
         """Note what has come, and wait if that was faster than is allowed."""
         with self._lock:
             self._received += n_bytes
-            self._n_failures = 0
             if not self._per_second:
                 return
             due = self._started + (self._received - self._allowed_from) / self._per_second
         self._stop.wait(max(0.0, due - time.monotonic()))
 
-    def _pause(self, error: Exception, *, has_moved: bool) -> None:
+    def _pause(self, error: Exception, n_failures: int) -> None:
         """Wait before another answer is asked for; raises NetworkError after too many failures."""
-        with self._lock:
-            self._n_failures = 0 if has_moved else self._n_failures + 1
-            n_failures = self._n_failures
         log.info("download interrupted (%d): %s", n_failures, error)
         if n_failures >= MOST_FAILURES:
             raise NetworkError(

@@ -20,10 +20,9 @@ from engine.inference import LoadSettings
 from engine.jobs import Step
 from engine.llama.context import Context
 from engine.llama.ggml import devices
-from engine.llama.memory import Probes
+from engine.llama.memory import probes_of
 from engine.llama.model import Model, load_model, open_model_file
 from engine.llama.threads import default_n_threads
-from engine.skeleton import skeleton
 from engine.words import format_bytes
 
 log = logging.getLogger(__name__)
@@ -90,20 +89,16 @@ def load_to_fit(path: str | Path, settings: LoadSettings) -> Generator[Step, Non
 def choose(file: GgufFile, computer: Computer, settings: LoadSettings, n_ubatch: int) -> Verdict:
     """How to run `file` here, by what llama.cpp says that it would take."""
     estimate = Estimate(file.metadata, file.tensors)
-    with skeleton(file.metadata, file.tensors) as bones:
-        probes = Probes(bones, estimate, n_ubatch)
-        try:
-            return judge(
-                lambda run: probes.needs(run, computer.gpus),
-                computer,
-                n_layers=estimate.n_layers,
-                n_ctx_train=estimate.shape.n_ctx_train,
-                # Parting experts from their layers is not asked of llama.cpp yet.
-                has_experts=False,
-                asked=Asked(settings.n_ctx, settings.kv_type, settings.n_gpu_layers),
-            )
-        finally:
-            probes.close()
+    with probes_of(file, estimate, n_ubatch) as probes:
+        return judge(
+            lambda run: probes.needs(run, computer.gpus),
+            computer,
+            n_layers=estimate.n_layers,
+            n_ctx_train=estimate.shape.n_ctx_train,
+            # Parting experts from their layers is not asked of llama.cpp yet.
+            has_experts=False,
+            asked=Asked(settings.n_ctx, settings.kv_type, settings.n_gpu_layers),
+        )
 
 
 def smaller(run: Run, settings: LoadSettings) -> Run | None:

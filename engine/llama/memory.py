@@ -7,11 +7,14 @@ and common/fit.cpp.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,8 +22,12 @@ from engine._native import memory_breakdown
 from engine.errors import UnsupportedArchitecture
 from engine.fit.estimate import Estimate
 from engine.fit.run import MAIN_MEMORY, KvType, Need, Run
+from engine.gguf_values import TensorInfo, Value
 from engine.hardware import Device
 from engine.llama.library import library
+from engine.skeleton import skeleton
+
+log = logging.getLogger(__name__)
 
 # The name that GCC and Clang give to llama_get_memory_breakdown(const llama_context *).
 _FUNCTION = "_Z26llama_get_memory_breakdownPK13llama_context"
@@ -28,6 +35,17 @@ _NO_MMAP = 0
 
 KV_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # as ggml_type
 _FLASH_ATTENTION_ON = 1
+IMPOSSIBLE = 1 << 62
+"""More than any memory: what llama.cpp refuses fits nowhere."""
+
+
+class ModelHeader(Protocol):
+    """What is known of a model before its data."""
+
+    @property
+    def metadata(self) -> Mapping[str, Value]: ...
+    @property
+    def tensors(self) -> Sequence[TensorInfo]: ...
 
 
 class BufferMemory(msgspec.Struct, frozen=True):
@@ -98,8 +116,8 @@ class Probe:
 
     def memory(
         self, n_ctx: int, kv_type: KvType = "f16", n_ubatch: int = 512
-    ) -> tuple[BufferMemory, ...]:
-        """What a context of `n_ctx` tokens would take besides; empty if llama.cpp refuses it."""
+    ) -> tuple[BufferMemory, ...] | None:
+        """What a context of `n_ctx` tokens would take besides; None if llama.cpp refuses it."""
         params = self._c.llama_context_default_params()
         params.n_ctx = n_ctx
         params.n_ubatch = n_ubatch
@@ -109,7 +127,7 @@ class Probe:
         set_kv_type(params, kv_type)
         context = self._c.llama_init_from_model(self._model, params)
         if not context:
-            return ()
+            return None
         try:
             return memory_of(context)
         finally:
@@ -127,7 +145,7 @@ class Probes:
     For a model whose header lies at `path`, which may be a skeleton. `close` after use.
     """
 
-    def __init__(self, path: Path, estimate: Estimate, n_ubatch: int = 512) -> None:
+    def __init__(self, path: Path | None, estimate: Estimate, n_ubatch: int = 512) -> None:
         self._path = path
         self._estimate = estimate
         self._n_ubatch = n_ubatch
@@ -136,16 +154,21 @@ class Probes:
     def needs(self, run: Run, gpus: Sequence[Device]) -> tuple[Need, ...]:
         """What main memory holds, then each of `gpus`; experts are never parted here."""
         estimated = self._estimate.needs(run, gpus)
+        if self._path is None:
+            return estimated
         try:
             buffers = self._probe(run.n_gpu_layers).memory(run.n_ctx, run.kv_type, self._n_ubatch)
         except UnsupportedArchitecture:
             return estimated
+        if buffers is None:  # a cache type that does not suit the model, say
+            return tuple(msgspec.structs.replace(need, kv_bytes=IMPOSSIBLE) for need in estimated)
         if not buffers or run.n_cpu_experts:
             return estimated
         return tuple(_need(need, buffers) for need in estimated)
 
     def _probe(self, n_gpu_layers: int) -> Probe:
         if n_gpu_layers not in self._probes:
+            assert self._path
             self._probes[n_gpu_layers] = Probe(self._path, n_gpu_layers)
         return self._probes[n_gpu_layers]
 
@@ -153,6 +176,20 @@ class Probes:
         for probe in self._probes.values():
             probe.close()
         self._probes.clear()
+
+
+@contextmanager
+def probes_of(file: ModelHeader, estimate: Estimate, n_ubatch: int = 512) -> Iterator[Probes]:
+    """Probes of `file`, by a skeleton of it; by `estimate` alone where none can be written."""
+    with contextlib.ExitStack() as stack:
+        path = None
+        try:
+            path = stack.enter_context(skeleton(file.metadata, file.tensors))
+        except OSError as error:
+            log.warning("no skeleton, so the memory is estimated: %s", error)
+        probes = Probes(path, estimate, n_ubatch)
+        stack.callback(probes.close)
+        yield probes
 
 
 def _need(estimated: Need, buffers: tuple[BufferMemory, ...]) -> Need:

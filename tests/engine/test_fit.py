@@ -196,6 +196,13 @@ def test_an_impossible_size_is_refused(size: Value) -> None:
         Shape.from_metadata(metadata)
 
 
+def test_more_layers_than_any_model_has_are_refused() -> None:
+    count = Value.u32(2**31 - 1)
+    metadata = {"general.architecture": Value.string("llama"), "llama.block_count": count}
+    with pytest.raises(CorruptFile, match="layers"):
+        Shape.from_metadata(metadata)
+
+
 def test_the_largest_model_for_the_memory_that_is_free() -> None:
     assert fit.largest_n_params(GIB) == 0
     assert 8e9 < fit.largest_n_params(8 * GIB) < 11e9

@@ -17,7 +17,7 @@ import pytest
 from engine.errors import AccessDenied, AlreadyExists, DiskFull, NotFound, UnsafeFile
 from engine.hub import download, part, provenance, transfer
 from engine.hub.download import Download
-from engine.jobs import finish
+from engine.jobs import Progress, Step, finish
 from tests.helpers.fake_hub import FakeHub, Fault, Repo, fake_hub
 
 _RANDOM = random.Random(2)
@@ -133,6 +133,51 @@ def test_a_cancelled_download_goes_on_where_it_was(hub: FakeHub, models: Path) -
     missing = done.size_bytes - before
     assert hub.n_body_bytes - before <= missing + transfer.CONNECTIONS * part.PIECE_BYTES
     assert not staging.exists()
+
+
+def test_a_repository_that_moved_on_is_never_mixed(hub: FakeHub, models: Path) -> None:
+    job = Download("ann/big", str(models), bytes_per_second=2_000_000)
+    steps = job.run()
+    for step in steps:
+        if step.done > 350_000:
+            break
+    steps.close()
+    new = {name: data[::-1] for name, data in CHECKPOINT.items()}
+    hub.repos["ann/big"] = Repo(new, revision="1" * 40)
+    done = finish(Download("ann/big", str(models)).run())
+    found = files_below(Path(done.path))
+    found.pop("model.json")
+    assert found == {name: data for name, data in new.items() if name != "evil.py"}
+
+
+def test_what_takes_the_place_meanwhile_stays_and_so_does_the_download(
+    hub: FakeHub, models: Path
+) -> None:
+    own = models / "ann" / "big" / "config.json"
+
+    def take_the_place(step: Step) -> None:
+        if isinstance(step, Progress) and step.done > 400_000:
+            own.write_bytes(b"mine")
+
+    job = Download("ann/big", str(models), bytes_per_second=2_000_000)
+    with pytest.raises(AlreadyExists):
+        finish(job.run(), take_the_place)
+    assert own.read_bytes() == b"mine"
+    own.unlink()
+    finish(Download("ann/big", str(models)).run())
+    assert own.read_bytes() == CHECKPOINT["config.json"]
+
+
+def test_files_of_one_name_do_not_share_a_place(hub: FakeHub, models: Path) -> None:
+    hub.repos["ann/two"] = Repo({"Q4/m.gguf": b"4" * 100_000, "Q8/m.gguf": b"8" * 100_000})
+    steps = Download("ann/two", str(models), "Q8/m.gguf", bytes_per_second=200_000).run()
+    for step in steps:
+        if step.done > 40_000:
+            break
+    steps.close()
+    finish(Download("ann/two", str(models), "Q4/m.gguf").run())
+    (left,) = (models / "ann" / "two").glob(f"{download.STAGING}*")
+    assert "Q8" in left.name
 
 
 def test_progress_of_the_whole_never_goes_back(hub: FakeHub, models: Path) -> None:

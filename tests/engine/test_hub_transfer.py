@@ -79,6 +79,7 @@ def test_what_passes_is_waited_for(hub: FakeHub, tmp_path: Path, fault: Fault) -
         (Fault("status", status=418, times=99), NetworkError),
         (Fault("status", status=502, times=99), NetworkError),
         (Fault("loop", times=999), NetworkError),
+        (Fault("empty", times=999), NetworkError),
     ],
     ids=lambda value: str(getattr(value, "status", "")),
 )

@@ -17,7 +17,8 @@ from tests.helpers.headers import SIZES, header
 MIB = 2**20
 
 
-def sums(buffers: tuple[BufferMemory, ...]) -> tuple[int, int, int]:
+def sums(buffers: tuple[BufferMemory, ...] | None) -> tuple[int, int, int]:
+    assert buffers is not None
     return (
         sum(b.weights_bytes for b in buffers),
         sum(b.kv_bytes for b in buffers),

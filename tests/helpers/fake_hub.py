@@ -28,7 +28,8 @@ class Fault:
     `kind` is "cut" (after `at` bytes of the body), "stall" (for `seconds`, after `at` bytes),
     "flip" (the byte at `at` of the file), "status" (`status`, with `retry_after`), "no ranges"
     (200 and all of it), "wrong range" (a Content-Range one byte off), "changed" (another ETag and
-    other bytes from now on), "loop" (redirects to itself), "short" (says and sends less).
+    other bytes from now on), "loop" (redirects to itself), "short" (says and sends less), "empty"
+    (says that it has what was asked for, and sends nothing).
     """
 
     kind: str
@@ -228,6 +229,8 @@ class _Handler(BaseHTTPRequestHandler):
             shift = 1 if kind == "wrong range" else 0
             said = f"bytes {start + shift}-{stop - 1 + shift}/{len(data)}"
             self.send_header("Content-Range", said)
+        if kind == "empty":
+            stop = start
         if kind == "short":
             stop -= min(10, stop - start)
         self.send_header("ETag", etag)
