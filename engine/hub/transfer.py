@@ -92,8 +92,8 @@ def transfer(
         hint = "Free some space, then resume: what has arrived is kept."
         raise DiskFull(error.message, hint=hint, details=error.details) from error
     except EngineError:
-        if not part.done_bytes and not part.journal.etag:
-            part.discard()  # nothing ever came
+        if not part.done_bytes:
+            part.discard()  # no piece is whole: there is nothing to go on from
         raise
     finally:
         part.close()
