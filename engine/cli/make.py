@@ -38,6 +38,11 @@ def shrink(args: argparse.Namespace) -> Any:
         f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
     )
     out = args.out.absolute() if args.out else default_out
+    if out.suffix.lower() != ".gguf":
+        raise FormatError(
+            f"{out.name} does not end in .gguf, as a model's name must.",
+            hint=f"Call it {out.name}.gguf.",
+        )
     done = run_job(Shrink(str(source), str(out), recipe, args.threads, args.overwrite), args)
     if not args.json:
         before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)

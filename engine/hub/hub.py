@@ -41,7 +41,8 @@ class Hub:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT", "")).rstrip("/")
         self.endpoint = self.endpoint or DEFAULT_ENDPOINT
         self._token = token
-        self._is_offline = is_offline or os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true")
+        self._is_offline = is_offline
+        self._is_offline_by_variable = os.environ.get("HF_HUB_OFFLINE", "") in ("1", "true")
 
     def search(
         self,
@@ -140,6 +141,10 @@ class Hub:
             raise NetworkError(
                 "Snug is in offline mode.", hint="Turn it off in Settings to use the hub."
             )
+        if self._is_offline_by_variable:
+            raise NetworkError(
+                "The variable HF_HUB_OFFLINE keeps Snug offline.", hint="Unset it to use the hub."
+            )
 
     @contextmanager
     def _errors(self, repo_id: str = "") -> Iterator[None]:
@@ -159,7 +164,7 @@ class Hub:
             ) from error
         except errors.HFValidationError as error:
             raise NotFound(
-                f"{ascii(repo_id)[1:80]} is no name of a model.",
+                f"{ascii(repo_id)[1:-1][:80]} is no name of a model.",
                 hint="Write it as on the hub: owner/name.",
                 details=_first_line(error),
             ) from error

@@ -88,6 +88,13 @@ def test_recommend_for_another_computer(tiny_checkpoint: Path, tmp_path: Path) -
     assert refused.returncode == 1 and "describe a computer" in refused.stderr
 
 
+def test_names_that_would_mislead_are_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    named = engine("shrink", str(tiny_checkpoint), "-o", str(tmp_path / "x.bin"), "--type", "Q8_0")
+    assert named.returncode == 1 and "x.bin.gguf" in named.stderr
+    missing = engine("fit", "models/nope.gguf")
+    assert missing.returncode == 1 and "does not exist" in missing.stderr
+
+
 def test_added_models_are_listed_and_forgotten(tiny_gguf: Path, tmp_path: Path) -> None:
     assert answer("library", "add", str(tiny_gguf)) == [str(tiny_gguf)]
     assert str(tiny_gguf) in {entry["path"] for entry in answer("library", "list")}

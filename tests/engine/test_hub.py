@@ -125,6 +125,15 @@ def test_offline_nothing_is_asked(server: FakeHub) -> None:
     assert not server.searches
 
 
+def test_the_variable_that_keeps_it_offline_is_named(
+    server: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
+        Hub(endpoint=server.url).search("tiny")
+    assert not server.searches
+
+
 def test_no_server_is_told_in_words() -> None:
     with pytest.raises(NetworkError, match="cannot be reached"):
         Hub(endpoint="http://127.0.0.1:9").search("x")
