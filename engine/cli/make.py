@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def shrink(args: argparse.Namespace) -> Any:
         f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
     )
     out = args.out.absolute() if args.out else default_out
-    if out.suffix.lower() != ".gguf":
+    if out.suffix.lower() != ".gguf" and not os.path.lexists(out):
         raise FormatError(
             f"{out.name} does not end in .gguf, as a model's name must.",
             hint=f"Call it {out.name}.gguf.",
