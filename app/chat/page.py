@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QTimer, Signal
 from PySide6.QtGui import QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QStackedWidget, QWidget
 
 from app import theme
 from app.chat.composer import Composer
@@ -27,6 +27,7 @@ from app.chat.transcript import Transcript
 from app.context import AppContext
 from app.models.drop import DropArea
 from app.store import Message, Role, Store
+from app.widgets import column, row
 from engine import starter
 from engine.errors import EngineError
 from engine.words import format_percent
@@ -117,27 +118,17 @@ class ChatPage(QWidget):
         self.problems = ProblemPlace(self._on_problem_dismissed)
         foot = QWidget()
         foot.setMaximumWidth(theme.READING_WIDTH)
-        column = QVBoxLayout(foot)
-        column.setContentsMargins(0, 0, 0, theme.SPACE_8)
-        column.setSpacing(theme.SPACE_4)
-        column.addLayout(self.problems)
-        column.addWidget(self.composer)
-        column.addWidget(self.footer)
-        across = QHBoxLayout()
+        stacked = column(self.problems, self.composer, self.footer, spacing=theme.SPACE_4)
+        stacked.setContentsMargins(0, 0, 0, theme.SPACE_8)
+        foot.setLayout(stacked)
+        across = row(None, foot, None, spacing=0)
+        across.setStretch(1, 1000)
         across.setContentsMargins(theme.PAGE_MARGIN, 0, theme.PAGE_MARGIN, 0)
-        across.addStretch(1)
-        across.addWidget(foot, 1000)
-        across.addStretch(1)
-        right = QVBoxLayout()
-        right.setSpacing(0)
-        right.addWidget(self.picker)
-        right.addWidget(self._body, 1)
-        right.addLayout(across)
-        box = QHBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(0)
-        box.addWidget(self.panel)
-        box.addLayout(right, 1)
+        right = column(self.picker, self._body, across, spacing=0)
+        right.setStretch(1, 1)
+        box = row(self.panel, right, spacing=0)
+        box.setStretch(1, 1)
+        self.setLayout(box)
         self._drafting = QTimer(self, singleShot=True, interval=DRAFT_MS)
         self._drop = DropArea(self, "Drop a GGUF file to chat with it")
 

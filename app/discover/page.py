@@ -7,14 +7,14 @@ from typing import Any
 
 from PySide6.QtCore import QModelIndex, Qt, QTimer, Signal
 from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QListView, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import theme
 from app.context import AppContext
 from app.discover.found import Offer, OfferList, offer_of, picks
 from app.discover.offer import OfferCard
+from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE
-from app.models.row import RowDelegate
 from app.problems import ProblemCard
 from app.tasks import Task, TaskState
 from app.widgets import Card, SearchField, SegmentedControl, Select, row, second
@@ -62,15 +62,7 @@ class DiscoverPage(QWidget):
         self.sort = _select("Order", SORTS, self._search)
         self.licence = _select("Licence", LICENCES, self._search)
         self._heading = second("")
-        self.view = QListView()
-        self.view.setAccessibleName("Models on the hub")
-        self.view.setModel(self._offers)
-        self._delegate = RowDelegate()
-        self.view.setItemDelegate(self._delegate)
-        self.view.setMouseTracking(True)
-        self.view.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
-        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.view.setEditTriggers(QListView.EditTrigger.NoEditTriggers)
+        self.view = ModelListView("Models on the hub", self._offers)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self._problems = QVBoxLayout()
         shelf = Card()

@@ -15,7 +15,6 @@ from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFileDialog,
-    QListView,
     QStackedWidget,
     QVBoxLayout,
     QWidget,
@@ -26,10 +25,10 @@ from app.context import AppContext
 from app.models.details import Details
 from app.models.drop import DropArea
 from app.models.leftovers import LeftoverStrip
+from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
 from app.models.remove import ask_to_remove
 from app.models.reveal import reveal
-from app.models.row import RowDelegate
 from app.models.scan import Row, Scan, Shelf
 from app.problems import ProblemCard
 from app.widgets import Card, SecondaryButton, SegmentedControl, column, row, second, title
@@ -103,15 +102,7 @@ class ModelsPage(QWidget):
         outer.addWidget(self.leftovers)
 
     def _build_shelf(self) -> QWidget:
-        self.view = QListView()
-        self.view.setAccessibleName("Models on this computer")
-        self.view.setModel(self._list)
-        self._delegate = RowDelegate()
-        self.view.setItemDelegate(self._delegate)
-        self.view.setMouseTracking(True)
-        self.view.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
-        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.view.setEditTriggers(QListView.EditTrigger.NoEditTriggers)
+        self.view = ModelListView("Models on this computer", self._list)
         self.view.installEventFilter(self)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self.view.doubleClicked.connect(lambda _index: self._chat_or_shrink())

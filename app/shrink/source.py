@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QModelIndex, Qt, Signal
-from PySide6.QtWidgets import QAbstractItemView, QListView, QWidget
+from PySide6.QtCore import QModelIndex, Signal
+from PySide6.QtWidgets import QWidget
 
 from app import theme
 from app.models.details import can_shrink
+from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
-from app.models.row import RowDelegate
 from app.models.scan import Row, Shelf
 from app.widgets import Card, QuietButton, row, second, section
 
@@ -24,15 +24,7 @@ class SourceCard(Card):
         super().__init__(parent=parent)
         self._path = ""
         self._list = ModelList(self)
-        self.view = QListView()
-        self.view.setAccessibleName("Models to shrink")
-        self.view.setModel(self._list)
-        self._delegate = RowDelegate(shows_verdict=False)
-        self.view.setItemDelegate(self._delegate)
-        self.view.setMouseTracking(True)
-        self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.view.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.view.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.view = ModelListView("Models to shrink", self._list, shows_verdict=False)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self._hint = second(
             "The starter is here to try it with. What can be shrunk besides is a checkpoint folder,"

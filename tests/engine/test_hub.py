@@ -10,6 +10,7 @@ import pytest
 from engine.errors import AccessDenied, EngineError, NetworkError, NotFound
 from engine.hub.hub import Hub
 from engine.hub.repo import HubFile, Repo, Variant, type_in_name
+from engine.hub.token import load_token
 from tests.helpers.fake_hub import FakeHub, fake_hub
 from tests.helpers.fake_hub import Repo as FakeRepo
 
@@ -132,6 +133,16 @@ def test_the_variable_that_keeps_it_offline_is_named(
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
         Hub(endpoint=server.url).search("tiny")
     assert not server.searches
+
+
+@pytest.mark.parametrize("pasted", ["hf_secret\nfoo", "hf secret", "hf_secr\u00e9t"])
+def test_a_token_that_no_header_can_hold_is_none(
+    pasted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", pasted)
+    assert load_token() == ""
+    monkeypatch.setenv("HF_TOKEN", " hf_secret\n")
+    assert load_token() == "hf_secret"
 
 
 def test_no_server_is_told_in_words() -> None:
