@@ -1,12 +1,14 @@
 """Brings one file from a server here, whole: several ranges at once, and on after any failure.
 
-Each connection takes the next missing piece and asks for it with `Range` and `If-Range`. After a
-failure it waits, longer each time, and goes on where the piece broke off. Only a 206 with the range
-that was asked for is believed; anything else is a change of the file, or an error in words.
+Each connection takes the next missing piece and asks for it with `Range` and `If-Range`; more of
+them are opened while it goes slowly. After a failure one waits, longer each time, and goes on where
+the piece broke off. Only a 206 with the range that was asked for is believed; anything else is a
+change of the file, or an error in words.
 """
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import logging
 import queue
@@ -16,10 +18,13 @@ import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx2
+import urllib3
+from urllib3.exceptions import HTTPError, MaxRetryError, ResponseError
 
 from engine.errors import AccessDenied, CorruptFile, DiskFull, EngineError, NetworkError, NotFound
+from engine.hub.connections import open_pool
 from engine.hub.digest import Digest
 from engine.hub.part import Part, Wanted
 from engine.jobs import Progress
@@ -27,9 +32,14 @@ from engine.jobs import Progress
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 4
+FAST = 200e6
+"""Bytes a second at which another connection would only be in the way of the others."""
+OPEN_EVERY_S = 0.5
 STALLED_S = 20.0
 """Without a byte for so long a connection is given up for a new one."""
-CONNECT_S = 15.0
+READ_BYTES = 1 << 20
+STOP_S = 2.0
+"""How long a connection that waits for an answer is waited for at the end."""
 MOST_FAILURES = 8
 """In a row, of one connection, without a byte between them: some two minutes."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
@@ -104,12 +114,16 @@ class _Transfer:
 
     def __init__(self, part: Part, headers: dict[str, str], bytes_per_second: int) -> None:
         self._part = part
-        self._headers = {**headers, "Accept-Encoding": "identity"}
+        self._headers = {**headers, "Accept-Encoding": "identity", "User-Agent": "snug"}
         self._pieces: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in part.missing():
             self._pieces.put(number)
         self._lock = threading.Lock()
-        self._received = part.done_bytes
+        self._received = self._received_then = part.done_bytes
+        self._threads: list[threading.Thread] = []
+        self._opened = 0.0
+        self._answers: dict[int, urllib3.BaseHTTPResponse] = {}
+        self._pool = open_pool(part.wanted.url, CONNECTIONS, STALLED_S)
         self._error: Exception | None = None
         self._stop = threading.Event()
         self._per_second = bytes_per_second
@@ -118,39 +132,46 @@ class _Transfer:
 
     def run(self) -> Generator[Progress, None, None]:
         """Fetch every piece that is missing; raises also _Changed and _NoRanges."""
-        timeout = httpx2.Timeout(STALLED_S, connect=CONNECT_S)
-        with httpx2.Client(follow_redirects=True, timeout=timeout, max_redirects=10) as client:
-            n_threads = min(CONNECTIONS, self._pieces.qsize())
-            threads = [
-                threading.Thread(target=self._work, args=(client,), name=f"download-{number}")
-                for number in range(n_threads)
-            ]
-            for thread in threads:
-                thread.start()
-            try:
-                while any(thread.is_alive() for thread in threads):
-                    yield self._progress()
-                    threads[0].join(TICK_S) if threads[0].is_alive() else time.sleep(TICK_S)
-            finally:
-                self._stop.set()
-                client.close()
-                for thread in threads:
-                    thread.join()
-                self._part.save()
+        try:
+            while working := self._working():
+                yield self._progress()
+                working[0].join(TICK_S)
+        finally:
+            self._stop.set()
+            for answer in list(self._answers.values()):
+                with contextlib.suppress(RuntimeError, OSError):  # it has ended by itself
+                    answer.shutdown()
+            for thread in self._threads:
+                thread.join(STOP_S)
+            self._pool.clear()
+            self._part.save()
         if self._error:
             raise self._error
         yield self._progress()
+
+    def _working(self) -> list[threading.Thread]:
+        """The connections at work, with a new one where pieces wait and there is room for it."""
+        n = len(self._threads)
+        seconds = time.monotonic() - self._opened
+        is_fast = self._received - self._received_then > FAST * seconds
+        has_room = n < CONNECTIONS and seconds > OPEN_EVERY_S and not is_fast
+        if (n == 0 or has_room) and not self._pieces.empty() and not self._stop.is_set():
+            self._opened, self._received_then = time.monotonic(), self._received
+            thread = threading.Thread(target=self._work, name=f"download-{n}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return [thread for thread in self._threads if thread.is_alive()]
 
     def _progress(self) -> Progress:
         total = self._part.wanted.size_bytes
         return Progress("Downloading", min(self._received, total), total, "bytes")
 
-    def _work(self, client: httpx2.Client) -> None:
+    def _work(self) -> None:
         """Fetch pieces until there are none, or something ends the try."""
         try:
             while not self._stop.is_set():
                 number = self._pieces.get_nowait()
-                self._fetch(client, number)
+                self._fetch(number)
         except queue.Empty:
             pass
         except Exception as error:  # noqa: BLE001 - `run` raises it in the thread that asked
@@ -158,22 +179,22 @@ class _Transfer:
                 self._error = self._error or error
             self._stop.set()
 
-    def _fetch(self, client: httpx2.Client, number: int) -> None:
+    def _fetch(self, number: int) -> None:
         """Fetch one piece, with as many answers as it takes."""
         at, stop = self._part.piece(number)
         n_failures = 0
         while at < stop and not self._stop.is_set():
             before = at
             try:
-                for n_bytes in self._read(client, at, stop):
+                for n_bytes in self._read(at, stop):
                     at += n_bytes
                 if at < stop and not self._stop.is_set():
                     raise _Refused("the answer ended early")
-            except httpx2.TooManyRedirects as error:
-                raise NetworkError(
-                    "The server sends the download round in a circle.", hint="Try again later."
-                ) from error
-            except (httpx2.TransportError, _Refused) as error:
+            except (HTTPError, _Refused) as error:
+                if isinstance(error, MaxRetryError) and isinstance(error.reason, ResponseError):
+                    raise NetworkError(
+                        "The server sends the download round in a circle.", hint="Try again later."
+                    ) from error
                 if self._stop.is_set():
                     return
                 n_failures = 0 if at > before else n_failures + 1
@@ -181,25 +202,35 @@ class _Transfer:
         if at >= stop:
             self._part.mark(number)
 
-    def _read(self, client: httpx2.Client, at: int, stop: int) -> Generator[int, None, None]:
+    def _read(self, at: int, stop: int) -> Generator[int, None, None]:
         """Ask for the bytes from `at` to `stop`; yields how many more are written."""
         headers = {**self._headers, "Range": f"bytes={at}-{stop - 1}"}
         if self._part.journal.etag:
             headers["If-Range"] = self._part.journal.etag
-        with client.stream("GET", self._part.wanted.url, headers=headers) as response:
-            self._judge(response, at, stop)
-            for data in response.iter_raw():  # as it comes: a cut loses nothing that was received
+        url = self._part.wanted.url
+        answer = self._pool.request("GET", url, headers=headers, preload_content=False)
+        me = threading.get_ident()
+        self._answers[me] = answer
+        try:
+            self._judge(answer, at, stop)
+            # As it comes: a cut loses nothing that was received.
+            while at < stop and (data := answer.read1(READ_BYTES, decode_content=False)):
+                if self._stop.is_set():
+                    return
                 view = memoryview(data)[: stop - at]
                 self._part.write(at, view)
                 at += len(view)
                 yield len(view)
                 self._count(len(view))
-                if self._stop.is_set():
-                    return
+        finally:
+            del self._answers[me]
+            if at < stop:
+                answer.close()  # not read to its end, its connection carries no other
+            answer.release_conn()
 
-    def _judge(self, response: httpx2.Response, at: int, stop: int) -> None:
+    def _judge(self, response: urllib3.BaseHTTPResponse, at: int, stop: int) -> None:
         """Let an answer pass that is the range asked for, of the version that the part has."""
-        status = response.status_code
+        status = response.status
         etag = response.headers.get("ETag", "")
         if status == 206:
             said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
@@ -254,10 +285,10 @@ class _Transfer:
         self._stop.wait(max(asked, pause))
 
 
-def _refusal(response: httpx2.Response) -> Exception:
+def _refusal(response: urllib3.BaseHTTPResponse) -> Exception:
     """What a status other than success means: an error in words, or a reason to ask again."""
-    status = response.status_code
-    details = f"HTTP {status} from {response.url.host}"
+    status = response.status
+    details = f"HTTP {status} from {urlsplit(response.url or '').hostname}"
     if status in (401, 403):
         return AccessDenied(
             "The server does not hand out this file without permission.",
