@@ -60,13 +60,17 @@ class Cpu(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True):
-    """One entry of ggml's device list; memory in bytes, 0 where ggml does not say."""
+    """One entry of ggml's device list; memory in bytes, 0 where ggml does not say.
+
+    `shares_main_memory`: what it holds is taken from main memory, as on a Mac.
+    """
 
     name: str
     description: str
     kind: DeviceKind
     memory_total_bytes: int
     memory_free_bytes: int
+    shares_main_memory: bool = False
 
 
 class Computer(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.fit.estimate import GPU_RUNTIME_BYTES, Estimate
-from engine.fit.memory import CPU_RUNTIME_BYTES, Memory, predict, repacked_bytes
+from engine.fit.memory import CPU_RUNTIME_BYTES, Memory, predict
 from engine.fit.run import MAIN_MEMORY
 from engine.fit.verdict import USEFUL_N_CTX, Asked, Kind, Verdict, judge
 from engine.hardware import Computer
@@ -64,7 +64,7 @@ def recommend(source: ModelSource, computer: Computer, n_ctx: int = 0) -> Recomm
             recipe=name,
             size_bytes=p.size_bytes,
             bits_per_weight=p.bits_per_weight,
-            memory=_memory(p, estimates[name], verdicts[name], computer, n_ctx),
+            memory=_memory(p, estimates[name], verdicts[name], n_ctx),
             where=verdicts[name].kind,
         )
         for name, p in plans.items()
@@ -88,16 +88,13 @@ def _verdict(estimate: Estimate, computer: Computer, n_ctx: int) -> Verdict:
     )
 
 
-def _memory(
-    to_make: Plan, estimate: Estimate, verdict: Verdict, computer: Computer, n_ctx: int
-) -> Memory:
+def _memory(to_make: Plan, estimate: Estimate, verdict: Verdict, n_ctx: int) -> Memory:
     """What the model takes where most of it would live."""
     on_gpu = verdict.kind == "gpu"
     return predict(
         estimate.shape,
         sum(tensor.n_bytes for tensor in to_make.tensors),
         n_ctx,
-        repacked_bytes=0 if on_gpu else repacked_bytes(to_make, computer.cpu),
         runtime_bytes=GPU_RUNTIME_BYTES if on_gpu else CPU_RUNTIME_BYTES,
     )
 

@@ -56,16 +56,21 @@ def judge(
     longest = min(asked.n_ctx or LONGEST_DEFAULT_N_CTX, n_ctx_train or LONGEST_DEFAULT_N_CTX)
     longest = asked.n_ctx or longest
 
+    shared = {MAIN_MEMORY, *(gpu.name for gpu in gpus if gpu.shares_main_memory)}
+
     def fits(run: Run, *, only_gpus: bool = False) -> bool:
-        return all(
-            need.total_bytes <= usable.get(need.device, 0)
-            for need in needs(run)
-            if not (only_gpus and need.device == MAIN_MEMORY)
+        found = needs(run)
+        in_main = sum(need.total_bytes for need in found if need.device in shared)
+        return (only_gpus or in_main <= usable[MAIN_MEMORY]) and all(
+            need.total_bytes <= usable[need.device] for need in found if need.device != MAIN_MEMORY
         )
 
     def verdict(kind: Kind, run: Run) -> Verdict:
         found = needs(run)
-        return Verdict(kind, _words(kind, run, found, usable, gpus, n_layers), run, found, usable)
+        words = _words(kind, run, found, usable, gpus, n_layers)
+        if 0 < n_ctx_train < run.n_ctx:
+            words += f" It was trained for {n_ctx_train:,}: beyond that its answers get worse."
+        return Verdict(kind, words, run, found, usable)
 
     n_most = n_layers + 1 if asked.n_gpu_layers < 0 else min(asked.n_gpu_layers, n_layers + 1)
     contexts = _contexts(longest, asked)

@@ -6,6 +6,8 @@ Every function may be called from several threads at once: ctypes lets go of the
 from __future__ import annotations
 
 import ctypes
+import platform
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import UnsupportedTensor
@@ -153,6 +155,7 @@ def devices() -> tuple[Device, ...]:
                 kind=_KINDS.get(kind(device), "accelerator"),
                 memory_total_bytes=total.value,
                 memory_free_bytes=free.value,
+                shares_main_memory=sys.platform == "darwin" and platform.machine() == "arm64",
             )
         )
     return tuple(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -53,27 +54,28 @@ def load_to_fit(path: str | Path, settings: LoadSettings) -> Generator[Step, Non
     has_gpu = any(device.kind in ("gpu", "igpu") for device in computer.devices)
     may_use_gpu = has_gpu and settings.n_gpu_layers != 0
     n_ubatch = 512 if may_use_gpu else _n_ubatch(Shape.from_metadata(file.metadata), n_threads)
-    verdict = choose(file, computer, settings, n_ubatch)
+    verdict, is_copied = choose(file, computer, settings, n_ubatch)
     if verdict.kind == "not" and not settings.anyway:
         need = sum(need.total_bytes for need in verdict.needs)
-        free = computer.memory_available_bytes + sum(g.memory_free_bytes for g in computer.gpus)
         raise OutOfMemory(
             f"{file.path.name} needs {format_bytes(need)} of memory with a context of "
-            f"{verdict.run.n_ctx:,} tokens, and {format_bytes(free)} are free.",
+            f"{verdict.run.n_ctx:,} tokens, and {format_bytes(sum(verdict.usable.values()))} "
+            "may be used.",
             hint="Close other programs, shrink the model further or choose a smaller one.",
             details=verdict.words,
         )
     run = verdict.run
+    load = partial(_load, path, n_threads=n_threads, n_ubatch=n_ubatch, is_copied=is_copied)
     # Graphics in the processor has no memory of its own to fill: llama.cpp decides.
     n_gpu_layers = None if computer.gpus else settings.n_gpu_layers
     try:
-        model, context = yield from _load(path, run, n_gpu_layers, n_threads, n_ubatch)
+        model, context = yield from load(run, n_gpu_layers)
     except OutOfMemory as error:
         less = smaller(run, settings)
         if less is None:
             raise
         log.warning("memory was refused for %s: %s; trying %s", run, error.details, less)
-        model, context = yield from _load(path, less, n_gpu_layers, n_threads, n_ubatch)
+        model, context = yield from load(less, n_gpu_layers)
     on_cpu = not may_use_gpu or (bool(computer.gpus) and verdict.kind == "cpu")
     loaded = Loaded(
         model=model,
@@ -86,19 +88,25 @@ def load_to_fit(path: str | Path, settings: LoadSettings) -> Generator[Step, Non
     return loaded
 
 
-def choose(file: GgufFile, computer: Computer, settings: LoadSettings, n_ubatch: int) -> Verdict:
-    """How to run `file` here, by what llama.cpp says that it would take."""
+def choose(
+    file: GgufFile, computer: Computer, settings: LoadSettings, n_ubatch: int
+) -> tuple[Verdict, bool]:
+    """How to run `file` here, by what llama.cpp says that it would take; and whether to copy it.
+
+    Where the CPU's kernels rearrange weights, a mapped file would be in memory beside their copy.
+    A model that does not fit is mapped all the same: it then runs slowly from the disk.
+    """
     estimate = Estimate(file.metadata, file.tensors)
     with probes_of(file, estimate, n_ubatch) as probes:
-        return judge(
+        verdict = judge(
             lambda run: probes.needs(run, computer.gpus),
             computer,
             n_layers=estimate.n_layers,
             n_ctx_train=estimate.shape.n_ctx_train,
-            # Parting experts from their layers is not asked of llama.cpp yet.
-            has_experts=False,
+            has_experts=estimate.has_experts,
             asked=Asked(settings.n_ctx, settings.kv_type, settings.n_gpu_layers),
         )
+        return verdict, verdict.kind != "not" and probes.is_rearranged(verdict.run)
 
 
 def smaller(run: Run, settings: LoadSettings) -> Run | None:
@@ -111,10 +119,18 @@ def smaller(run: Run, settings: LoadSettings) -> Run | None:
 
 
 def _load(
-    path: str | Path, run: Run, n_gpu_layers: int | None, n_threads: int, n_ubatch: int
+    path: str | Path,
+    run: Run,
+    n_gpu_layers: int | None,
+    *,
+    n_threads: int,
+    n_ubatch: int,
+    is_copied: bool,
 ) -> Generator[Step, None, tuple[Model, Context]]:
     """`n_gpu_layers` None takes the ones of `run`."""
-    model = yield from load_model(path, run.n_gpu_layers if n_gpu_layers is None else n_gpu_layers)
+    if n_gpu_layers is None:
+        n_gpu_layers = run.n_gpu_layers
+    model = yield from load_model(path, n_gpu_layers, run.n_cpu_experts, is_copied=is_copied)
     try:
         context = Context(
             model, run.n_ctx, n_threads=n_threads, n_ubatch=n_ubatch, kv_type=run.kv_type

@@ -24,14 +24,15 @@ from engine.fit.estimate import Estimate
 from engine.fit.run import MAIN_MEMORY, KvType, Need, Run
 from engine.gguf_values import TensorInfo, Value
 from engine.hardware import Device
+from engine.llama.experts import keep_experts
 from engine.llama.library import library
+from engine.llama.model import LOAD_MODE_NONE
 from engine.skeleton import skeleton
 
 log = logging.getLogger(__name__)
 
 # The name that GCC and Clang give to llama_get_memory_breakdown(const llama_context *).
 _FUNCTION = "_Z26llama_get_memory_breakdownPK13llama_context"
-_NO_MMAP = 0
 
 KV_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # as ggml_type
 _FLASH_ATTENTION_ON = 1
@@ -60,6 +61,11 @@ class BufferMemory(msgspec.Struct, frozen=True):
     @property
     def total_bytes(self) -> int:
         return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+    @property
+    def is_rearranged(self) -> bool:
+        """It holds weights in another order than the file, as the CPU's kernels like it."""
+        return self.buffer.startswith(("CPU_REPACK", "AMX", "CPU_KLEIDIAI"))
 
 
 def memory_of(context: int) -> tuple[BufferMemory, ...]:
@@ -94,7 +100,7 @@ def set_kv_type(params: Any, kv_type: KvType) -> None:
 class Probe:
     """A model that is not loaded: asks llama.cpp what its contexts would take."""
 
-    def __init__(self, path: Path, n_gpu_layers: int = 0) -> None:
+    def __init__(self, path: Path, n_gpu_layers: int = 0, n_cpu_experts: int = 0) -> None:
         """`path` may be a skeleton (engine/skeleton.py).
 
         Raises UnsupportedArchitecture for a model that this llama.cpp cannot make sense of.
@@ -103,8 +109,9 @@ class Probe:
         self._c: Any = self._library.c
         params = self._c.llama_model_default_params()
         params.no_alloc = True
-        params.load_mode = _NO_MMAP
+        params.load_mode = LOAD_MODE_NONE
         params.n_gpu_layers = n_gpu_layers
+        self._overrides = keep_experts(params, n_cpu_experts)
         self._library.log_lines.clear()
         self._model = self._c.llama_model_load_from_file(os.fsencode(path), params) or 0
         if not self._model:
@@ -149,28 +156,35 @@ class Probes:
         self._path = path
         self._estimate = estimate
         self._n_ubatch = n_ubatch
-        self._probes: dict[int, Probe] = {}
+        self._probes: dict[tuple[int, int], Probe] = {}
 
     def needs(self, run: Run, gpus: Sequence[Device]) -> tuple[Need, ...]:
-        """What main memory holds, then each of `gpus`; experts are never parted here."""
+        """What main memory holds, then each of `gpus`."""
         estimated = self._estimate.needs(run, gpus)
-        if self._path is None:
-            return estimated
-        try:
-            buffers = self._probe(run.n_gpu_layers).memory(run.n_ctx, run.kv_type, self._n_ubatch)
-        except UnsupportedArchitecture:
-            return estimated
+        buffers = self._buffers(run)
         if buffers is None:  # a cache type that does not suit the model, say
             return tuple(msgspec.structs.replace(need, kv_bytes=IMPOSSIBLE) for need in estimated)
-        if not buffers or run.n_cpu_experts:
+        if not buffers:
             return estimated
         return tuple(_need(need, buffers) for need in estimated)
 
-    def _probe(self, n_gpu_layers: int) -> Probe:
-        if n_gpu_layers not in self._probes:
-            assert self._path
-            self._probes[n_gpu_layers] = Probe(self._path, n_gpu_layers)
-        return self._probes[n_gpu_layers]
+    def is_rearranged(self, run: Run) -> bool:
+        """Whether the CPU's kernels would make a copy of weights to their liking."""
+        return any(
+            buffer.is_rearranged and buffer.weights_bytes for buffer in self._buffers(run) or ()
+        )
+
+    def _buffers(self, run: Run) -> tuple[BufferMemory, ...] | None:
+        """What llama.cpp says; None if it refuses, empty where it cannot be asked."""
+        if self._path is None:
+            return ()
+        placed = (run.n_gpu_layers, run.n_cpu_experts)
+        try:
+            if placed not in self._probes:
+                self._probes[placed] = Probe(self._path, *placed)
+            return self._probes[placed].memory(run.n_ctx, run.kv_type, self._n_ubatch)
+        except UnsupportedArchitecture:
+            return ()
 
     def close(self) -> None:
         for probe in self._probes.values():

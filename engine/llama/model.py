@@ -21,6 +21,7 @@ from engine.errors import (
 )
 from engine.gguf import GgufFile
 from engine.jobs import Progress
+from engine.llama.experts import keep_experts
 from engine.llama.library import library
 from engine.splits import open_gguf
 
@@ -28,6 +29,7 @@ POLL_S = 0.05
 MAX_TEXT_BYTES = 64 << 20
 """A longer prompt is refused: no context holds it, and llama.cpp counts its bytes in 32 bits."""
 
+LOAD_MODE_NONE = 0  # not by mmap
 _TOKEN_NULL = -1
 # What llama.cpp says when memory was refused: std::bad_alloc, ggml's buffers, a GPU's driver.
 _OUT_OF_MEMORY = ("failed to allocate", "unable to allocate", "bad_alloc", "out of memory")
@@ -51,14 +53,19 @@ class Model:
             self.handle = 0
 
 
-def load_model(path: str | Path, n_gpu_layers: int = -1) -> Generator[Progress, None, Model]:
+def load_model(
+    path: str | Path, n_gpu_layers: int = -1, n_cpu_experts: int = 0, *, is_copied: bool = False
+) -> Generator[Progress, None, Model]:
     """Load the GGUF at `path`; closing the generator stops llama.cpp at the next tensor.
+
+    The experts of the first `n_cpu_experts` layers stay in main memory. `is_copied` reads the
+    weights into memory of the process instead of mapping the file.
 
     The file is checked by our own parser before llama.cpp sees it. Raises NotFound, StorageError,
     CorruptFile, UnsupportedTensor, UnsupportedArchitecture, UnsupportedTokenizer, OutOfMemory.
     """
     file = open_model_file(path)
-    loading = _Loading(file.path, n_gpu_layers)
+    loading = _Loading(file.path, n_gpu_layers, n_cpu_experts, is_copied=is_copied)
     thread = threading.Thread(target=loading.run, name="load-model", daemon=True)
     thread.start()
     model = None
@@ -121,7 +128,9 @@ def _require_answers(file: GgufFile, handle: int) -> None:
 class _Loading:
     """One call of llama_model_load_from_file, on a thread of its own."""
 
-    def __init__(self, path: Path, n_gpu_layers: int) -> None:
+    def __init__(
+        self, path: Path, n_gpu_layers: int, n_cpu_experts: int, *, is_copied: bool
+    ) -> None:
         self.fraction = 0.0
         self.is_cancelled = False
         self.handle = 0
@@ -130,6 +139,9 @@ class _Loading:
         self._library.log_lines.clear()
         self._params = self._library.c.llama_model_default_params()
         self._params.n_gpu_layers = n_gpu_layers
+        self._overrides = keep_experts(self._params, n_cpu_experts)
+        if is_copied:
+            self._params.load_mode = LOAD_MODE_NONE
         self._callback = self._library.c.llama_progress_callback(self._on_progress)
         self._params.progress_callback = self._callback
 

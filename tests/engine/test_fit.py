@@ -9,7 +9,7 @@ import pytest
 
 from engine.errors import CorruptFile
 from engine.fit import memory as fit
-from engine.fit.memory import choose_n_ctx, predict, repacked_bytes, usable_bytes
+from engine.fit.memory import choose_n_ctx, predict, usable_bytes
 from engine.fit.recommend import recommend
 from engine.fit.shape import Shape
 from engine.ggml_types import GgmlType
@@ -169,16 +169,6 @@ def test_a_gpu_that_holds_only_a_narrow_recipe_gives_way(llama_3_8b: Header) -> 
     found = recommend(llama_3_8b, computer(64, gpu(5.2)))  # type: ignore[arg-type]
     assert found.recipe == "Q8_0"
     assert "partly on the GPU" in found.reason
-
-
-def test_repacked_copies_are_told_apart(llama_3_8b: Header) -> None:
-    """On AVX2 every Q4_K matrix is copied, and nothing of Q6_K or of the embedding."""
-    q4_k_m = plan(llama_3_8b, RECIPES["Q4_K_M"])  # type: ignore[arg-type]
-    copied = [t for t in q4_k_m.tensors if t.type is GgmlType.Q4_K and "token_embd" not in t.name]
-    assert repacked_bytes(q4_k_m, CPU) == sum(t.n_bytes for t in copied) > 2 * GIB
-    assert repacked_bytes(plan(llama_3_8b, RECIPES["Q6_K"]), CPU) == 0  # type: ignore[arg-type]
-    memory = predict(LLAMA_3_8B, 5 * GIB, 512, repacked_bytes=3 * GIB)
-    assert memory.most_bytes - memory.total_bytes == 3 * GIB
 
 
 def test_the_job_looks_at_this_computer(tmp_path: Path) -> None:

@@ -48,3 +48,27 @@ def test_predicted_is_what_is_allocated(architecture: str, tmp_path: Path) -> No
         probe.close()
     finally:
         model.close()
+
+
+@pytest.mark.parametrize("n_cpu_experts", [0, 3, 12])
+def test_experts_stay_in_main_memory(
+    n_cpu_experts: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """llama.cpp says of each tensor that it obeyed; the sums stay as predicted."""
+    whole = header("qwen3moe", GgmlType.Q8_0)
+    path = whole.write_sparse(tmp_path / "m.gguf")
+    with caplog.at_level("DEBUG", "engine.llama.library"):
+        model = finish(load_model(path, n_cpu_experts=n_cpu_experts))
+    said = [line for line in caplog.messages if "overridden to CPU" in line]
+    kept = {t.name for t in whole.tensors if any(f" {t.name} " in f" {line} " for line in said)}
+    layers = range(n_cpu_experts)
+    assert kept == {
+        f"blk.{i}.ffn_{which}_exps.weight" for i in layers for which in ("up", "down", "gate")
+    }
+    with skeleton(whole.metadata, whole.tensors) as bones:
+        probe = Probe(bones, n_cpu_experts=n_cpu_experts)
+    context = Context(model, 512)
+    assert sums(probe.memory(512)) == sums(context.memory())
+    context.close()
+    model.close()
+    probe.close()

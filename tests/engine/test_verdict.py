@@ -114,3 +114,24 @@ def test_what_a_loaded_model_releases_counts() -> None:
     here = computer(4)
     released = judge(estimate.needs, here, n_layers=32, released={"CPU": 12 * GIB})
     assert released.kind == "cpu"
+
+
+def test_memory_that_is_shared_is_counted_once() -> None:
+    """A Mac's graphics card may use 12 of the same 16 GB: a model of 9 GB and its cache, once."""
+    free = 12 * GIB
+    metal = Device("MTL0", "Apple M2", "gpu", 12 * GIB, 12 * GIB, shares_main_memory=True)
+    mac = Computer(16 * GIB, free, CPU, (metal,))
+    card = Computer(16 * GIB, free, CPU, (Device("CUDA0", "Card", "gpu", 12 * GIB, 12 * GIB),))
+    big = header("llama", GgmlType.Q8_0, LLAMA_8B)
+    assert verdict_on(big, card).kind == "gpu"
+    on_mac = verdict_on(big, mac)
+    held = sum(need.total_bytes for need in on_mac.needs)
+    assert on_mac.kind == "gpu" and held <= on_mac.usable["CPU"]
+    assert on_mac.run.n_ctx < verdict_on(big, card).run.n_ctx
+    assert verdict_on(big, Computer(16 * GIB, 8 * GIB, CPU, (metal,))).kind == "not"
+
+
+def test_a_context_beyond_training_is_said() -> None:
+    here = computer(64)
+    assert "trained for" not in verdict_on(EIGHT_B, here, Asked(131_072)).words
+    assert "It was trained for 131,072" in verdict_on(EIGHT_B, here, Asked(200_000)).words
