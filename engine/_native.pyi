@@ -30,6 +30,15 @@ def read_bandwidth(n_threads: int, n_bytes: int) -> float:
     Releases the GIL. Takes about four times as long as reading them once.
     """
 
+def step_over_strings(
+    buffer: bytearray, position: int, n_strings: int, max_bytes: int
+) -> tuple[int, int]:
+    """Steps over the strings of a GGUF header; tells where the next begins, and how many are left.
+
+    It stops before a string whose length is not in the buffer, or greater than `max_bytes`; the
+    position may lie behind the end of the buffer.
+    """
+
 def memory_breakdown(function: int, context: int) -> list[tuple[int, int, int, int]]:
     """What a llama_context takes: (buffer type, bytes of weights, of cache, of compute buffers).
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from engine._native import step_over_strings
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import GgmlType
 from engine.gguf_values import NUMBERS, U32, U64, Array, TensorInfo, Value, ValueType
@@ -110,19 +111,14 @@ class _Reader:
         return bytes(self.buffer[start : self.position])
 
     def step_over_strings(self, n_items: int, what: str) -> None:
-        """Step over `n_items` strings; the loop is bare because vocabularies are long."""
-        buffer, unpack = self.buffer, U64.unpack_from
-        position, available = self.position, len(self.buffer)
-        for _ in range(n_items):
-            if position + 8 > available:
-                self.position = position
-                self.need(8)
-                available = len(buffer)
-            n_bytes = unpack(buffer, position)[0]
-            if n_bytes > MAX_STRING_BYTES:
-                raise self.damaged(f"{what} is {n_bytes} bytes long")
-            position += 8 + n_bytes
-        self.position = position
+        """Step over `n_items` strings, without a look into them: vocabularies are long."""
+        while n_items:
+            self.position, n_items = step_over_strings(
+                self.buffer, self.position, n_items, MAX_STRING_BYTES
+            )
+            if n_items:  # the next one begins behind the buffer's end, or is too long
+                self.need(self._string_bytes(what))
+                n_items -= 1
         self.need(0)
 
     def _string_bytes(self, what: str) -> int:

@@ -8,6 +8,7 @@
 
 #include "abort_flag.hpp"
 #include "bandwidth.hpp"
+#include "gguf_strings.hpp"
 #include "kl_divergence.hpp"
 #include "memory_breakdown.hpp"
 
@@ -58,6 +59,13 @@ void compare_logits(const Matrix<const float> &reference, const Matrix<const flo
     snug::compare_rows(rows, n_threads);
 }
 
+nb::tuple step_over_strings(const Vector<const std::uint8_t> &buffer, std::size_t position,
+                            std::size_t n_strings, std::uint64_t max_bytes) {
+    const auto [end, n_left] =
+        snug::step_over_strings(span_of(buffer), position, n_strings, max_bytes);
+    return nb::make_tuple(end, n_left);
+}
+
 nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
     nb::list found;
     for (const auto &[type, weights, cache, compute] : snug::memory_breakdown(function, context))
@@ -78,6 +86,9 @@ NB_MODULE(_native, m) {
 
     m.def("read_bandwidth", &snug::read_bandwidth, "n_threads"_a, "n_bytes"_a,
           nb::call_guard<nb::gil_scoped_release>());
+
+    m.def("step_over_strings", &step_over_strings, "buffer"_a.noconvert(), "position"_a,
+          "n_strings"_a, "max_bytes"_a);
 
     m.def("memory_breakdown", &memory_breakdown, "function"_a, "context"_a);
 

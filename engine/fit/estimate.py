@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from engine.fit.memory import CPU_RUNTIME_BYTES, MIB
 from engine.fit.run import KV_BITS, MAIN_MEMORY, Need, Run
 from engine.fit.shape import CELLS, Shape
@@ -20,53 +22,81 @@ GPU_RUNTIME_BYTES = 600 * MIB  # a CUDA or Metal context and its pools: 300 to 6
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
-class Estimate:
-    """A model's weights by layer, and its shape."""
+class Estimate(msgspec.Struct, frozen=True):
+    """A model's shape and the bytes of its weights: of each layer without and with its experts.
 
-    def __init__(self, metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> None:
+    `input_bytes` is what looks tokens up, `output_bytes` what is no part of a layer besides, and
+    `tied_bytes` the copy of the input that a device makes which computes the output with it.
+    """
+
+    shape: Shape
+    dense: tuple[int, ...]
+    experts: tuple[int, ...]
+    input_bytes: int
+    output_bytes: int
+    tied_bytes: int
+    n_experts: int
+    """In each layer; each token is sent to `n_experts_used` of them."""
+    n_experts_used: int
+
+    @staticmethod
+    def of(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> Estimate:
         """Raises CorruptFile for sizes that are no sizes."""
-        self.shape = Shape.from_metadata(metadata)
-        self.n_layers = self.shape.n_layers
-        self._dense = [0] * self.n_layers
-        self._experts = [0] * self.n_layers
-        self._input_bytes = self._output_bytes = 0
-        self._n_experts, self._n_experts_used = _experts(metadata)
+        shape = Shape.from_metadata(metadata)
+        dense, experts = [0] * shape.n_layers, [0] * shape.n_layers
+        input_bytes = output_bytes = 0
         for tensor in tensors:
-            self._add(tensor)
-        if not any(tensor.name == "output.weight" for tensor in tensors):
-            # Tied: a device that computes the output has a copy of the embedding.
-            self._tied_bytes = self._input_bytes
-        else:
-            self._tied_bytes = 0
+            found = _LAYER.match(tensor.name)
+            if found and int(found[1]) < shape.n_layers:
+                of = experts if "_exps." in tensor.name else dense
+                of[int(found[1])] += tensor.n_bytes
+            elif tensor.name.startswith(("token_embd", "position_embd", "token_types")):
+                input_bytes += tensor.n_bytes
+            else:
+                output_bytes += tensor.n_bytes
+        is_tied = not any(tensor.name == "output.weight" for tensor in tensors)
+        return Estimate(
+            shape,
+            tuple(dense),
+            tuple(experts),
+            input_bytes,
+            output_bytes,
+            input_bytes if is_tied else 0,
+            *_experts(metadata),
+        )
+
+    @property
+    def n_layers(self) -> int:
+        return self.shape.n_layers
 
     @property
     def weights_bytes(self) -> int:
-        return sum(self._dense) + sum(self._experts) + self._input_bytes + self._output_bytes
+        return sum(self.dense) + sum(self.experts) + self.input_bytes + self.output_bytes
 
     @property
     def active_bytes(self) -> int:
         """The weights that one token needs: of the experts those that it is sent to."""
-        experts = sum(self._experts) * self._n_experts_used // max(1, self._n_experts)
-        return sum(self._dense) + experts + self._output_bytes + self._tied_bytes
+        experts = sum(self.experts) * self.n_experts_used // max(1, self.n_experts)
+        return sum(self.dense) + experts + self.output_bytes + self.tied_bytes
 
     @property
     def has_experts(self) -> bool:
-        return any(self._experts)
+        return any(self.experts)
 
     def needs(self, run: Run, gpus: Sequence[Device] = ()) -> tuple[Need, ...]:
         """What main memory holds, then each of `gpus`."""
         places = [MAIN_MEMORY, *(gpu.name for gpu in gpus)]
         weights = dict.fromkeys(places, 0)
         kv = dict.fromkeys(places, 0)
-        weights[MAIN_MEMORY] += self._input_bytes
+        weights[MAIN_MEMORY] += self.input_bytes
         for layer in range(self.n_layers):
             place = self._place(layer, run, gpus)
             stays = layer < run.n_cpu_experts
-            weights[place] += self._dense[layer]
-            weights[MAIN_MEMORY if stays else place] += self._experts[layer]
+            weights[place] += self.dense[layer]
+            weights[MAIN_MEMORY if stays else place] += self.experts[layer]
             kv[place] += self._kv_bytes(run)
         last = self._place(self.n_layers, run, gpus)
-        weights[last] += self._output_bytes + (self._tied_bytes if last != MAIN_MEMORY else 0)
+        weights[last] += self.output_bytes + (self.tied_bytes if last != MAIN_MEMORY else 0)
         compute = self.shape.compute_bytes(run.n_ctx)
         return tuple(
             Need(
@@ -78,16 +108,6 @@ class Estimate:
             )
             for place in places
         )
-
-    def _add(self, tensor: TensorInfo) -> None:
-        found = _LAYER.match(tensor.name)
-        if found and int(found[1]) < self.n_layers:
-            of = self._experts if "_exps." in tensor.name else self._dense
-            of[int(found[1])] += tensor.n_bytes
-        elif tensor.name.startswith(("token_embd", "position_embd", "token_types")):
-            self._input_bytes += tensor.n_bytes
-        else:
-            self._output_bytes += tensor.n_bytes
 
     def _place(self, layer: int, run: Run, gpus: Sequence[Device]) -> str:
         """Where `layer` lies; the one after the last is the output."""

@@ -83,7 +83,7 @@ class Fit(Job, frozen=True):
                 "A checkpoint does not run as it is.", hint="Ask for a recommendation instead."
             )
         file = open_gguf(path)
-        estimate = Estimate(file.metadata, file.tensors)
+        estimate = Estimate.of(file.metadata, file.tensors)
         computer = detect(devices())
         yield Progress("Asking llama.cpp", 0, None, "steps")
         with probes_of(file, estimate) as probes:

@@ -55,7 +55,7 @@ def recommend(source: ModelSource, computer: Computer, n_ctx: int = 0) -> Recomm
     `source` is quantized already.
     """
     plans = {name: plan(source, recipe) for name, recipe in RECIPES.items()}
-    estimates = {name: Estimate(p.metadata, p.tensors) for name, p in plans.items()}
+    estimates = {name: Estimate.of(p.metadata, p.tensors) for name, p in plans.items()}
     n_ctx_train = next(iter(estimates.values())).shape.n_ctx_train
     n_ctx = n_ctx or min(USEFUL_N_CTX, n_ctx_train or USEFUL_N_CTX)
     verdicts = {name: _verdict(estimates[name], computer, n_ctx) for name in plans}

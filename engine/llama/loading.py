@@ -96,7 +96,7 @@ def choose(
     Where the CPU's kernels rearrange weights, a mapped file would be in memory beside their copy.
     A model that does not fit is mapped all the same: it then runs slowly from the disk.
     """
-    estimate = Estimate(file.metadata, file.tensors)
+    estimate = Estimate.of(file.metadata, file.tensors)
     with probes_of(file, estimate, n_ubatch) as probes:
         verdict = judge(
             lambda run: probes.needs(run, computer.gpus),

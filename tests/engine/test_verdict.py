@@ -33,7 +33,7 @@ def verdict_on(
     here: Computer,
     asked: Asked = Asked(),  # noqa: B008 - frozen
 ) -> Verdict:
-    estimate = Estimate(whole.metadata, whole.tensors)
+    estimate = Estimate.of(whole.metadata, whole.tensors)
 
     def needs(run: Run) -> tuple[Need, ...]:
         return estimate.needs(run, here.gpus)
@@ -105,12 +105,12 @@ def test_as_many_layers_as_fit_go_to_the_gpu() -> None:
     here = computer(64, 4)
     found = verdict_on(EIGHT_B, here)
     one_more = Run(found.run.n_ctx, found.run.kv_type, found.run.n_gpu_layers + 1)
-    (_, gpu) = Estimate(EIGHT_B.metadata, EIGHT_B.tensors).needs(one_more, here.gpus)
+    (_, gpu) = Estimate.of(EIGHT_B.metadata, EIGHT_B.tensors).needs(one_more, here.gpus)
     assert gpu.total_bytes > found.usable["CUDA0"]
 
 
 def test_what_a_loaded_model_releases_counts() -> None:
-    estimate = Estimate(EIGHT_B.metadata, EIGHT_B.tensors)
+    estimate = Estimate.of(EIGHT_B.metadata, EIGHT_B.tensors)
     here = computer(4)
     released = judge(estimate.needs, here, n_layers=32, released={"CPU": 12 * GIB})
     assert released.kind == "cpu"
