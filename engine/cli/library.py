@@ -46,8 +46,10 @@ def library_add(args: argparse.Namespace) -> Any:
 
 def library_remove(args: argparse.Namespace) -> Any:
     """Forget added models. Files are never deleted here."""
+    from engine.addable import plain_path
+
     file = settings_file()
-    removed = {str(path.absolute()) for path in args.paths}
+    removed = {str(plain_path(path)) for path in args.paths}
     unknown = removed - set(file.value.added_models)
     if unknown:
         raise NotFound(
@@ -55,6 +57,8 @@ def library_remove(args: argparse.Namespace) -> Any:
             hint="What lies in the models folder is removed there, or in the window.",
         )
     _keep(file, tuple(path for path in file.value.added_models if path not in removed))
+    if not args.json:
+        print(shown("\n".join(f"forgotten: {path}" for path in sorted(removed))))
     return sorted(removed)
 
 
@@ -64,9 +68,14 @@ def library_verify(args: argparse.Namespace) -> Any:
     found = [run_job(Verify(str(path.absolute())), args) for path in args.paths]
     if not args.json:
         for model in found:
-            for word in ("damaged", "unknown", "good"):
+            for word in ("damaged", "missing", "unknown", "good"):
                 for path in getattr(model, word):
                     print(shown(f"{word:8} {path}"))
+        if any(model.unknown for model in found):
+            print(
+                "unknown: no digest was recorded that they could be compared with. There is one of"
+                " what Snug downloads."
+            )
     return found
 
 

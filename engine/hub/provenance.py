@@ -52,6 +52,16 @@ def source_of(model: Path) -> Source | None:
     return None
 
 
+def noted_files(checkpoint: Path) -> list[Path]:
+    """The files of the folder `checkpoint` that notes speak of, whether they are there or not."""
+    return [
+        home / name
+        for home in (checkpoint, *checkpoint.parents)[:MAX_DEPTH]
+        for name in read(home).files
+        if checkpoint in (home / name).parents and not name.lower().endswith(".gguf")
+    ]
+
+
 def note_source(folder: Path, repo: Repo, variant: Variant) -> None:
     """Add the files of `variant` to the note in `folder`; raises what writing a file raises."""
     sources = {

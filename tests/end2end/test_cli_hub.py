@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine import starter
 from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
 
 
@@ -101,10 +102,20 @@ def test_added_models_are_listed_and_forgotten(tiny_gguf: Path, tmp_path: Path) 
     assert answer("library", "remove", str(tiny_gguf)) == [str(tiny_gguf)]
     assert str(tiny_gguf) not in {entry["path"] for entry in answer("library", "list")}
     assert tiny_gguf.exists()
+    winding = tiny_gguf.parent / "no" / ".." / tiny_gguf.name
+    assert answer("library", "add", str(winding)) == [str(tiny_gguf)]
+    forgotten = engine("library", "remove", str(winding))
+    assert forgotten.stdout == f"forgotten: {tiny_gguf}\n"
     again = engine("library", "remove", str(tiny_gguf))
     assert again.returncode == 1 and "not added" in again.stderr
     nothing = engine("library", "add", str(tmp_path))
     assert nothing.returncode == 1 and "no model" in nothing.stderr
+
+
+def test_what_nobody_noted_is_told_in_words() -> None:
+    done = engine("library", "verify", str(starter.MODEL))
+    assert done.returncode == 0
+    assert f"unknown  {starter.MODEL}" in done.stdout and "no digest was recorded" in done.stdout
 
 
 def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
