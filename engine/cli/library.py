@@ -12,6 +12,7 @@ from engine.words import format_bytes, shown
 
 
 def library_list(args: argparse.Namespace) -> Any:
+    from engine.leftovers import find_leftovers
     from engine.library import Library
     from engine.other_apps import places
 
@@ -26,7 +27,7 @@ def library_list(args: argparse.Namespace) -> Any:
                 size, type_ = "", entry.problem
             origin = f"  ({entry.origin})" if entry.origin else ""
             print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
-        for left in library.leftovers():
+        for left in find_leftovers(library.models_folder):
             print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
     return entries
 
