@@ -59,9 +59,11 @@ def unfinished(models_folder: Path) -> Iterator[Path]:
 
 def is_in_use(path: Path) -> bool:
     """Whether a job is writing to the unfinished file or folder `path`, as far as one can see."""
-    if path.is_dir():
-        return is_busy(path)
-    return path.stat().st_mtime > time.time() - IN_USE_SECONDS
+    with contextlib.suppress(OSError):  # it has ended meanwhile
+        if path.is_dir():
+            return is_busy(path)
+        return path.stat().st_mtime > time.time() - IN_USE_SECONDS
+    return False
 
 
 def discard(leftovers: tuple[Leftover, ...]) -> None:

@@ -29,6 +29,7 @@ from engine.hub.token import AskToken, KeepToken
 from engine.hub.verify import Verify
 from engine.inference import Bench, Generate, Load
 from engine.jobs import Step
+from engine.move import MoveModels
 from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
@@ -51,6 +52,7 @@ AnyJob = (
     | AskToken
     | KeepToken
     | Verify
+    | MoveModels
 )
 
 GRACE_S = 5.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.cli.progress import run_job
 from engine.errors import NotFound, NotWritable
-from engine.words import format_bytes, shown
+from engine.words import format_bytes, plural, shown
 
 
 def library_list(args: argparse.Namespace) -> Any:
@@ -39,7 +39,7 @@ def library_add(args: argparse.Namespace) -> Any:
     added = list(file.value.added_models)
     found = [model for path in args.paths for model in find_addable(path)]
     added += [model for model in found if model not in added]
-    _keep(file, tuple(added))
+    _update(file, added_models=tuple(added))
     if not args.json:
         print(shown("\n".join(found)))
     return found
@@ -57,10 +57,26 @@ def library_remove(args: argparse.Namespace) -> Any:
             f"{min(unknown)} was not added.",
             hint="What lies in the models folder is removed there, or in the window.",
         )
-    _keep(file, tuple(path for path in file.value.added_models if path not in removed))
+    kept = tuple(path for path in file.value.added_models if path not in removed)
+    _update(file, added_models=kept)
     if not args.json:
         print(shown("\n".join(f"forgotten: {path}" for path in sorted(removed))))
     return sorted(removed)
+
+
+def library_move(args: argparse.Namespace) -> Any:
+    from engine.addable import plain_path
+    from engine.move import MoveModels, followed
+
+    file = settings_file()
+    folder = str(plain_path(args.folder))
+    done = run_job(MoveModels(file.value.models_folder, folder), args)
+    _update(file, **followed(file.value, folder))
+    if not args.json:
+        print(shown(f"{plural(done.n_models, 'model')} moved to {done.folder}"))
+        for path in done.left:
+            print(shown(f"could not be removed after it was copied: {path}"))
+    return done
 
 
 def library_verify(args: argparse.Namespace) -> Any:
@@ -87,7 +103,7 @@ def settings_file() -> Any:
     return SettingsFile(folders().config / "settings.json")
 
 
-def _keep(file: Any, added: tuple[str, ...]) -> None:
-    file.update(added_models=added)
+def _update(file: Any, **changes: Any) -> None:
+    file.update(**changes)
     if file.problem:
         raise NotWritable(file.problem, hint="Check the permissions of the settings file.")

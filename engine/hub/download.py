@@ -19,7 +19,7 @@ from typing import ClassVar
 import msgspec
 
 from engine.errors import AccessDenied, AlreadyExists, NotFound
-from engine.files import disk_full, lock, make_folder, replace_bytes, write_error
+from engine.files import bytes_on_disk, disk_full, lock, make_folder, replace_bytes, write_error
 from engine.hub.hub import Hub, access_denied
 from engine.hub.names import safe_path, safe_paths
 from engine.hub.part import KEPT_FREE_BYTES
@@ -265,9 +265,7 @@ def size_on_disk(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
-            stat = path.stat()
-            blocks: int | None = getattr(stat, "st_blocks", None)
-            total += stat.st_size if blocks is None else min(stat.st_size, blocks * 512)
+            total += bytes_on_disk(path.stat())
     return total
 
 

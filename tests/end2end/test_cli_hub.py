@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from engine import starter
+from engine.settings import SettingsFile
 from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
 
 
@@ -116,6 +118,24 @@ def test_what_nobody_noted_is_told_in_words() -> None:
     done = engine("library", "verify", str(starter.MODEL))
     assert done.returncode == 0
     assert f"unknown  {starter.MODEL}" in done.stdout and "no digest was recorded" in done.stdout
+
+
+def test_the_models_folder_moves_with_all_that_points_into_it(
+    tiny_gguf: Path, own_home: Path, tmp_path: Path
+) -> None:
+    model = own_home / "data" / "models" / "Tiny.gguf"
+    model.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, model)
+    answer("library", "add", str(model))
+    done = engine("library", "move", str(tmp_path / "no" / ".." / "new"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"1 model moved to {tmp_path / 'new'}\n"
+    moved = tmp_path / "new" / "Tiny.gguf"
+    assert moved.read_bytes() == tiny_gguf.read_bytes() and not model.exists()
+    value = SettingsFile(own_home / "config" / "settings.json").value
+    assert (value.models_folder, value.added_models) == (str(moved.parent), (str(moved),))
+    again = engine("library", "move", str(tmp_path / "new"))
+    assert again.returncode == 1 and "already" in again.stderr
 
 
 def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
