@@ -241,6 +241,12 @@ def check_output(target: Path, *, size_bytes: int, overwrite: bool) -> None:
         raise disk_full(target, needed_bytes=size_bytes, free_bytes=free_bytes)
 
 
+def file_mark(path: Path) -> tuple[int, int]:
+    """What changes when a file does: its size in bytes, and when it was written to, in ns."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
 def bytes_on_disk(stat: os.stat_result) -> int:
     """What a file takes; a sparse one counts as far as it is filled (Windows does not tell)."""
     blocks: int | None = getattr(stat, "st_blocks", None)

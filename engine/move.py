@@ -22,7 +22,7 @@ import msgspec
 
 from engine.copying import copy_file, hash_file, told
 from engine.errors import AlreadyExists, NotWritable, StorageError
-from engine.files import bytes_on_disk, disk_full, lock, make_folder, write_error
+from engine.files import bytes_on_disk, disk_full, file_mark, lock, make_folder, write_error
 from engine.hub.download import NOTE
 from engine.hub.part import KEPT_FREE_BYTES
 from engine.hub.provenance import NAME, drop_notes, read, take_over_notes
@@ -262,7 +262,7 @@ def _copy(source: Path, target: Path, staging: Path) -> Generator[Progress, None
             yield Progress("Waiting for a download or a shrink to end", 0, None, "bytes")
             time.sleep(WAIT_S)
         load = survey(source, target)
-        marks = {file: _mark(source / file) for file in _missing(source, target, load.files)}
+        marks = {file: file_mark(source / file) for file in _missing(source, target, load.files)}
         fresh = {file: mark for file, mark in marks.items() if copied.get(file) != mark}
         if not fresh:
             return load
@@ -283,12 +283,6 @@ def _gather(source: Path, staging: Path, files: Iterable[str]) -> Generator[int,
             new.unlink()
         make_folder(new.parent)
         yield from copy_file(old, new)
-
-
-def _mark(path: Path) -> tuple[int, int]:
-    """What changes with a file: its size, and when it was written to."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 def _require_room(source: Path, target: Path, staging: Path, files: Iterable[str]) -> None:

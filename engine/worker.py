@@ -21,6 +21,7 @@ import msgspec
 
 from engine import protocol
 from engine.convert.job import Convert
+from engine.duplicates import FindDuplicates
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
 from engine.fit.job import Fit
 from engine.hub.download import Download
@@ -53,6 +54,7 @@ AnyJob = (
     | KeepToken
     | Verify
     | MoveModels
+    | FindDuplicates
 )
 
 GRACE_S = 5.0

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.progress import run_job
 from engine.errors import NotFound, NotWritable
 from engine.words import format_bytes, plural, shown
 
+if TYPE_CHECKING:
+    from engine.library import Library
+
 
 def library_list(args: argparse.Namespace) -> Any:
     from engine.leftovers import find_leftovers
-    from engine.library import Library
-    from engine.other_apps import places
 
-    value = settings_file().value
-    library = Library(Path(value.models_folder), value.added_models, tuple(places()))
+    library = _library()
     entries = library.scan()
     if not args.json:
         for entry in entries:
@@ -64,6 +64,25 @@ def library_remove(args: argparse.Namespace) -> Any:
     return sorted(removed)
 
 
+def library_duplicates(args: argparse.Namespace) -> Any:
+    from engine.duplicates import FindDuplicates
+    from engine.folders import folders
+
+    models = {entry.path: entry.files for entry in _library().scan()}
+    found = run_job(FindDuplicates(models, str(folders().cache / "hashes.json")), args)
+    if not args.json:
+        for same in found.groups:
+            sizes = f"{format_bytes(same.size_bytes)} each, {format_bytes(same.extra_bytes)} twice"
+            print(shown(f"{len(same.paths)} times the same model, {sizes}:"))
+            for path in same.paths:
+                print(shown(f"    {path}"))
+        for path in found.unread:
+            print(shown(f"could not be read: {path}"))
+        if not found.groups:
+            print("No model is here twice.")
+    return found
+
+
 def library_move(args: argparse.Namespace) -> Any:
     from engine.addable import plain_path
     from engine.move import MoveModels, followed
@@ -94,6 +113,14 @@ def library_verify(args: argparse.Namespace) -> Any:
                 " what Snug downloads."
             )
     return found
+
+
+def _library() -> Library:
+    from engine.library import Library
+    from engine.other_apps import places
+
+    value = settings_file().value
+    return Library(Path(value.models_folder), value.added_models, tuple(places()))
 
 
 def settings_file() -> Any:

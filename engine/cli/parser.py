@@ -12,6 +12,7 @@ from engine import __version__, starter
 from engine.cli.hub import download, search
 from engine.cli.library import (
     library_add,
+    library_duplicates,
     library_list,
     library_move,
     library_remove,
@@ -121,7 +122,7 @@ def _add_hub_verbs(verb: Callable[..., Any]) -> None:
 def _add_library_verbs(verbs: Any) -> None:
     about = "The models that the window lists, and the list of those added from elsewhere."
     parts = verbs.add_parser("library", help=about, description=about).add_subparsers(
-        required=True, metavar="list|add|remove|verify|move"
+        required=True, metavar="list|add|remove|verify|duplicates|move"
     )
 
     def part(name: str, run: Callable[[argparse.Namespace], Any], what: str) -> Any:
@@ -131,6 +132,7 @@ def _add_library_verbs(verbs: Any) -> None:
         return sub
 
     part("list", library_list, "List all of them.")
+    part("duplicates", library_duplicates, "Find models that lie here twice; none is deleted.")
     for name, run, what in (
         ("add", library_add, "List a GGUF file, a checkpoint, or all models of a folder."),
         ("remove", library_remove, "Forget what was added; no file is deleted."),

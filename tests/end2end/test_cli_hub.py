@@ -138,6 +138,20 @@ def test_the_models_folder_moves_with_all_that_points_into_it(
     assert again.returncode == 1 and "already" in again.stderr
 
 
+def test_models_that_lie_here_twice_are_found(tiny_gguf: Path, own_home: Path) -> None:
+    assert engine("library", "duplicates").stdout == "No model is here twice.\n"
+    own = own_home / "data" / "models" / "Tiny.gguf"
+    own.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, own)
+    answer("library", "add", str(tiny_gguf))
+    (same,) = answer("library", "duplicates")["groups"]
+    assert set(same["paths"]) == {str(own), str(tiny_gguf)}
+    assert same["extra_bytes"] == tiny_gguf.stat().st_size
+    told = engine("library", "duplicates").stdout
+    assert str(own) in told and str(tiny_gguf) in told
+    assert (own_home / "cache" / "hashes.json").exists() and own.exists()
+
+
 def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     done = engine("search", "x")
