@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class SettingsStore(QObject):
-    """The settings of the running app; `changed` fires after every change."""
+    """The settings of the running app; `changed` fires after every change.
+
+    The command line may change them too: `refresh` takes that over.
+    """
 
     changed = Signal()
 
@@ -38,6 +41,12 @@ class SettingsStore(QObject):
     def problem(self) -> str:
         """Why the settings could not be read or written, or nothing."""
         return self._file.problem
+
+    def refresh(self) -> None:
+        before = self._file.value, self._file.problem
+        self._file.reload()
+        if (self._file.value, self._file.problem) != before:
+            self.changed.emit()
 
     def update(self, **changes: Any) -> None:
         before = self._file.value

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from PySide6.QtCore import QByteArray, QSize, Qt, QTimer
+from PySide6.QtCore import QByteArray, QEvent, QSize, Qt, QTimer
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -75,6 +75,7 @@ class Window(QMainWindow):
 
     def show_page(self, name: PageName) -> QWidget:
         """Show `name`, building it on the first visit."""
+        self.context.settings.refresh()
         page: QWidget = self.page(name)
         self._stack.setCurrentWidget(page)
         self._nav_buttons[name].setChecked(True)
@@ -237,6 +238,11 @@ class Window(QMainWindow):
         getattr(self.page("chat"), method)()
 
     # Coming and going
+
+    def changeEvent(self, event: QEvent) -> None:
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ActivationChange and self.isActiveWindow():
+            self.context.settings.refresh()
 
     def _restore_geometry(self) -> None:
         kept = QByteArray.fromBase64(self.context.settings.value.window_geometry.encode())

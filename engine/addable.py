@@ -14,7 +14,7 @@ def find_addable(path: Path) -> list[str]:
 
     Raises EngineError with the reason where there is none.
     """
-    path = path.absolute()
+    path = plain_path(path)
     if path.is_dir():
         found = [str(model) for model in find_models(path)]
         if found:
@@ -28,6 +28,11 @@ def find_addable(path: Path) -> list[str]:
             )
     describe(path)
     return [str(path)]
+
+
+def plain_path(path: Path) -> Path:
+    """`path` as it is kept: absolute, and without ".."; links stay as they are where they can."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def require_chat_model(path: Path) -> None:

@@ -50,6 +50,13 @@ class OutputFile:
             if self.n_bytes - self._n_synced >= SYNC_EVERY_BYTES:
                 self.sync()
 
+    def skip(self, n_bytes: int) -> None:
+        """Append zeros that take no room."""
+        with _as_write_error(self._path):
+            self.n_bytes += n_bytes
+            self._file.truncate(self.n_bytes)
+            self._file.seek(self.n_bytes)
+
     def sync(self) -> None:
         os.fsync(self._file.fileno())
         self._n_synced = self.n_bytes
@@ -232,6 +239,18 @@ def check_output(target: Path, *, size_bytes: int, overwrite: bool) -> None:
         free_bytes = shutil.disk_usage(folder).free
     if free_bytes < size_bytes:
         raise disk_full(target, needed_bytes=size_bytes, free_bytes=free_bytes)
+
+
+def file_mark(path: Path) -> tuple[int, int]:
+    """What changes when a file does: its size in bytes, and when it was written to, in ns."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def bytes_on_disk(stat: os.stat_result) -> int:
+    """What a file takes; a sparse one counts as far as it is filled (Windows does not tell)."""
+    blocks: int | None = getattr(stat, "st_blocks", None)
+    return stat.st_size if blocks is None else min(stat.st_size, blocks * 512)
 
 
 def disk_full(target: Path, *, needed_bytes: int, free_bytes: int) -> DiskFull:

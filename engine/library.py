@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,18 +17,14 @@ import msgspec
 
 from engine import starter
 from engine.errors import EngineError
-from engine.hub.download import STAGING, Note, is_busy, read_note, size_on_disk
 from engine.hub.provenance import Source, source_of
 from engine.inspect import ModelSummary, describe
 from engine.other_apps import App, Place, ollama_models
 from engine.splits import SPLIT_NAME, model_files
+from engine.walk import folders_below, is_dir, is_file, items
 
 log = logging.getLogger(__name__)
 
-MAX_DEPTH = 6
-MAX_FOLDERS = 5000
-IN_USE_SECONDS = 60.0  # a partial file written to within the last minute is still being made
-PARTIAL = ".partial"
 CHECKPOINT_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
@@ -62,17 +57,6 @@ class Entry(msgspec.Struct, frozen=True):
     def name(self) -> str:
         inner_name = self.summary.name if self.summary else ""
         return self.given_name or inner_name or Path(self.path).name
-
-
-class Leftover(msgspec.Struct, frozen=True):
-    """What an interrupted job left in the models folder: a `.partial` file, a download's folder.
-
-    `note` says how a download goes on; without one there is nothing to do but to discard it.
-    """
-
-    path: str
-    size_bytes: int
-    note: Note | None = None
 
 
 class Library:
@@ -122,21 +106,6 @@ class Library:
             self._known[str(path)] = (fingerprint, entry)
         return entry
 
-    def leftovers(self) -> tuple[Leftover, ...]:
-        """List what nobody is writing to any more."""
-        found = []
-        before = time.time() - IN_USE_SECONDS
-        for folder in _folders(self.models_folder):
-            for path in _items(folder):
-                with contextlib.suppress(OSError):  # finished or discarded meanwhile
-                    if path.suffix == PARTIAL and _is_file(path):
-                        stat = path.stat()
-                        if stat.st_mtime < before:
-                            found.append(Leftover(str(path), stat.st_size))
-                    elif path.name.startswith(STAGING) and not is_busy(path):
-                        found.append(Leftover(str(path), size_on_disk(path), read_note(path)))
-        return tuple(sorted(found, key=lambda leftover: leftover.path))
-
     def is_own(self, path: Path) -> bool:
         """Tell whether `path` lies in the models folder, so that removing it deletes it."""
         return self.models_folder.absolute() in path.absolute().parents
@@ -156,12 +125,12 @@ class Library:
 
 def find_models(root: Path) -> Iterator[Path]:
     """Yield the GGUF files (the first part of a split one) and checkpoint folders under `root`."""
-    for folder in _folders(root):
+    for folder in folders_below(root):
         if _is_checkpoint(folder):
             yield folder
         seen_splits = set()
-        for path in _items(folder):
-            if path.suffix.lower() != ".gguf" or not _is_file(path):
+        for path in items(folder):
+            if path.suffix.lower() != ".gguf" or not is_file(path):
                 continue
             split = SPLIT_NAME.fullmatch(path.name)
             if split is None:
@@ -186,7 +155,7 @@ def _fingerprint(files: tuple[str, ...]) -> _Fingerprint:
     """Path, size and time of change of each file; of the files in it for a checkpoint's folder."""
     marks = []
     for file in files:
-        for path in _items(Path(file)) if _is_dir(Path(file)) else [Path(file)]:
+        for path in items(Path(file)) if is_dir(Path(file)) else [Path(file)]:
             with contextlib.suppress(OSError, ValueError):  # what is not there leaves no mark
                 stat = path.stat()
                 marks.append((str(path), stat.st_size, stat.st_mtime_ns))
@@ -218,42 +187,6 @@ def _order(entry: Entry) -> tuple[bool, bool, str, str]:
 
 def _is_checkpoint(folder: Path) -> bool:
     """Tell whether `folder` has weights beside a config.json; pickled ones too, to say why not."""
-    if not _is_file(folder / "config.json"):
+    if not is_file(folder / "config.json"):
         return False
-    return any(path.suffix.lower() in CHECKPOINT_WEIGHTS for path in _items(folder))
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Walk `root` breadth first, not into hidden folders, following each link only once."""
-    queue, seen = [(root, 0)], {os.path.realpath(root)}
-    while queue and len(seen) <= MAX_FOLDERS:
-        folder, depth = queue.pop(0)
-        yield folder
-        if depth == MAX_DEPTH:
-            continue
-        for path in _items(folder):
-            real = os.path.realpath(path)
-            if not path.name.startswith(".") and _is_dir(path) and real not in seen:
-                seen.add(real)
-                queue.append((path, depth + 1))
-
-
-def _is_file(path: Path) -> bool:
-    """Like Path.is_file; what may not be looked at is none."""
-    with contextlib.suppress(OSError):
-        return path.is_file()
-    return False
-
-
-def _is_dir(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return path.is_dir()
-    return False
-
-
-def _items(folder: Path) -> list[Path]:
-    """List the paths in a folder in order of name; one that cannot be read looks empty."""
-    try:
-        return sorted(folder.iterdir())
-    except (OSError, ValueError):
-        return []
+    return any(path.suffix.lower() in CHECKPOINT_WEIGHTS for path in items(folder))

@@ -1,6 +1,7 @@
 """The user's settings: one frozen value, and its file. Knows no Qt.
 
-Written atomically; keys of a newer version are kept; a file that cannot be read is put aside.
+Written atomically; keys of a newer version are kept; a file that cannot be read is put aside. The
+window and the command line may both have it: each writes its changes over what is there by then.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -81,23 +84,48 @@ class SettingsFile:
         self.problem = ""
         """A sentence when the file could not be read or written, to be shown once."""
         self._unknown: dict[str, Any] = {}
-        self.value = self._load()
+        self.value = self._read() or standard()
 
-    def _load(self) -> Settings:
+    def reload(self) -> None:
+        """Take over what others have written; where nothing can be read the value stays."""
+        self.value = self._read() or self.value
+
+    def update(self, **changes: Any) -> Settings:
+        """Change fields and write the file; the new value counts even where writing fails.
+
+        A failure is logged and told in `problem`: a choice of theme is no reason to stop.
+        """
+        before = now = self.value
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with _alone(self.path.with_suffix(".lock")):
+                now = self._read() or before
+                self.value = _merged(before, now, changes)
+                self._write()
+        except OSError as error:
+            log.warning("settings not written: %s", error)
+            self.value = _merged(before, now, changes)
+            self.problem = f"The settings could not be saved: {error.strerror}."
+        else:
+            self.problem = ""
+        return self.value
+
+    def _read(self) -> Settings | None:
+        """What the file says; None where it is not there or, as `problem` tells, of no use."""
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
-            return standard()
+            return None
         except OSError as error:
             log.warning("settings not readable: %s", error)
             self.problem = f"The settings in {self.path} could not be read: {error.strerror}."
-            return standard()
+            return None
         try:
             raw = json.loads(data)
             value = _decode(raw)
         except ValueError as error:  # also what json and UTF-8 raise
             self._put_aside(error)
-            return standard()
+            return None
         self._unknown = {k: v for k, v in raw.items() if k not in Settings._fields}
         return value
 
@@ -111,27 +139,40 @@ class SettingsFile:
             log.warning("settings not put aside: %s", moving)
             self.problem = "The settings could not be read, so the standard ones are used."
 
-    def update(self, **changes: Any) -> Settings:
-        """Change fields and write the file; the new value counts even where writing fails."""
-        self.value = self.value._replace(**changes)
-        self._save()
-        return self.value
-
-    def _save(self) -> None:
-        """A failure is logged and told in `problem`: a choice of theme is no reason to stop."""
+    def _write(self) -> None:
         usual = standard()._asdict()
         known = {k: v for k, v in self.value._asdict().items() if v != usual[k]}
         data = json.dumps(self._unknown | known, indent=2).encode()
         partial = self.path.with_name(self.path.name + ".partial")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self.path)
-        except OSError as error:
-            log.warning("settings not written: %s", error)
-            self.problem = f"The settings could not be saved: {error.strerror}."
-        else:
-            self.problem = ""
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+
+def _merged(before: Settings, now: Settings, changes: dict[str, Any]) -> Settings:
+    """`now` with `changes` that were made to `before`; of a list only what differs is a change."""
+    merged = dict(changes)
+    for name, value in changes.items():
+        if isinstance(value, tuple):
+            old, new = getattr(before, name), getattr(now, name)
+            kept = [item for item in value if item in new or item not in old]
+            merged[name] = (*kept, *(x for x in new if x not in old and x not in value))
+    return now._replace(**merged)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process is here; where the disk knows no locks, go on at once."""
+    with path.open("ab") as file:
+        with suppress(OSError):
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -21,6 +21,7 @@ import msgspec
 
 from engine import protocol
 from engine.convert.job import Convert
+from engine.duplicates import FindDuplicates
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
 from engine.fit.job import Fit
 from engine.hub.download import Download
@@ -29,6 +30,7 @@ from engine.hub.token import AskToken, KeepToken
 from engine.hub.verify import Verify
 from engine.inference import Bench, Generate, Load
 from engine.jobs import Step
+from engine.move import MoveModels
 from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
@@ -51,6 +53,8 @@ AnyJob = (
     | AskToken
     | KeepToken
     | Verify
+    | MoveModels
+    | FindDuplicates
 )
 
 GRACE_S = 5.0

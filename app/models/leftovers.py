@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
-from pathlib import Path
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import theme
+from app.background import in_background
 from app.widgets import QuietButton, body, row
 from engine.errors import EngineError
-from engine.files import write_error
-from engine.hub.download import is_busy
-from engine.library import Leftover
+from engine.leftovers import Leftover, discard
 from engine.words import format_bytes, plural
 
 
@@ -42,23 +39,18 @@ class LeftoverStrip(QWidget):
         downloads = [(leftover,) for leftover in leftovers if leftover.note]
         self.lines = [LeftoverLine(group) for group in (*downloads, *([files] if files else []))]
         for line in self.lines:
-            line.discard_button.clicked.connect(partial(self._discard, line.leftovers))
+            line.discard_button.clicked.connect(partial(self._discard, line))
             line.resume_button.clicked.connect(partial(self.resumed.emit, line.leftovers[0].note))
             self._box.addWidget(line)
         self.setVisible(bool(leftovers))
 
-    def _discard(self, leftovers: tuple[Leftover, ...]) -> None:
-        for leftover in leftovers:
-            path = Path(leftover.path)
-            if path.is_dir() and is_busy(path):  # resumed since it was listed
-                continue
-            try:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-            except OSError as error:
-                self.failed.emit(write_error(error, path))
+    def _discard(self, line: LeftoverLine) -> None:
+        line.setEnabled(False)
+        work = partial(discard, line.leftovers)
+        in_background(self, work, lambda _: self.discarded.emit(), self._on_failed)
+
+    def _on_failed(self, error: EngineError) -> None:
+        self.failed.emit(error)
         self.discarded.emit()
 
 

@@ -15,7 +15,8 @@ from PySide6.QtCore import QObject, Signal
 if TYPE_CHECKING:
     from app.models.verdict import Verdict
     from engine.hardware import Computer
-    from engine.library import Entry, Leftover, Library
+    from engine.leftovers import Leftover
+    from engine.library import Entry, Library
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -83,7 +84,8 @@ def look_through(library: Library) -> Shelf:
     """Scan `library` and judge each model for this computer as it is now."""
     from app.models.verdict import judge
     from engine.hardware import detect
+    from engine.leftovers import find_leftovers
 
     computer = detect()
     rows = tuple(Row(entry, judge(entry, computer)) for entry in library.scan())
-    return Shelf(rows, library.leftovers(), computer)
+    return Shelf(rows, find_leftovers(library.models_folder), computer)

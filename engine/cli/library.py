@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.cli.progress import run_job
 from engine.errors import NotFound, NotWritable
-from engine.words import format_bytes, shown
+from engine.words import format_bytes, plural, shown
+
+if TYPE_CHECKING:
+    from engine.library import Library
 
 
 def library_list(args: argparse.Namespace) -> Any:
-    from engine.library import Library
-    from engine.other_apps import places
+    from engine.leftovers import find_leftovers
 
-    value = settings_file().value
-    library = Library(Path(value.models_folder), value.added_models, tuple(places()))
+    library = _library()
     entries = library.scan()
     if not args.json:
         for entry in entries:
@@ -26,7 +27,7 @@ def library_list(args: argparse.Namespace) -> Any:
                 size, type_ = "", entry.problem
             origin = f"  ({entry.origin})" if entry.origin else ""
             print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
-        for left in library.leftovers():
+        for left in find_leftovers(library.models_folder):
             print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
     return entries
 
@@ -38,7 +39,7 @@ def library_add(args: argparse.Namespace) -> Any:
     added = list(file.value.added_models)
     found = [model for path in args.paths for model in find_addable(path)]
     added += [model for model in found if model not in added]
-    _keep(file, tuple(added))
+    _update(file, added_models=tuple(added))
     if not args.json:
         print(shown("\n".join(found)))
     return found
@@ -46,16 +47,55 @@ def library_add(args: argparse.Namespace) -> Any:
 
 def library_remove(args: argparse.Namespace) -> Any:
     """Forget added models. Files are never deleted here."""
+    from engine.addable import plain_path
+
     file = settings_file()
-    removed = {str(path.absolute()) for path in args.paths}
+    removed = {str(plain_path(path)) for path in args.paths}
     unknown = removed - set(file.value.added_models)
     if unknown:
         raise NotFound(
             f"{min(unknown)} was not added.",
             hint="What lies in the models folder is removed there, or in the window.",
         )
-    _keep(file, tuple(path for path in file.value.added_models if path not in removed))
+    kept = tuple(path for path in file.value.added_models if path not in removed)
+    _update(file, added_models=kept)
+    if not args.json:
+        print(shown("\n".join(f"forgotten: {path}" for path in sorted(removed))))
     return sorted(removed)
+
+
+def library_duplicates(args: argparse.Namespace) -> Any:
+    from engine.duplicates import FindDuplicates
+    from engine.folders import folders
+
+    models = {entry.path: entry.files for entry in _library().scan()}
+    found = run_job(FindDuplicates(models, str(folders().cache / "hashes.json")), args)
+    if not args.json:
+        for same in found.groups:
+            sizes = f"{format_bytes(same.size_bytes)} each, {format_bytes(same.extra_bytes)} twice"
+            print(shown(f"{len(same.paths)} times the same model, {sizes}:"))
+            for path in same.paths:
+                print(shown(f"    {path}"))
+        for path in found.unread:
+            print(shown(f"could not be read: {path}"))
+        if not found.groups:
+            print("No model is here twice.")
+    return found
+
+
+def library_move(args: argparse.Namespace) -> Any:
+    from engine.addable import plain_path
+    from engine.move import MoveModels, followed
+
+    file = settings_file()
+    folder = str(plain_path(args.folder))
+    done = run_job(MoveModels(file.value.models_folder, folder), args)
+    _update(file, **followed(file.value, folder))
+    if not args.json:
+        print(shown(f"{plural(done.n_models, 'model')} moved to {done.folder}"))
+        for path in done.left:
+            print(shown(f"could not be removed after it was copied: {path}"))
+    return done
 
 
 def library_verify(args: argparse.Namespace) -> Any:
@@ -64,10 +104,23 @@ def library_verify(args: argparse.Namespace) -> Any:
     found = [run_job(Verify(str(path.absolute())), args) for path in args.paths]
     if not args.json:
         for model in found:
-            for word in ("damaged", "unknown", "good"):
+            for word in ("damaged", "missing", "unknown", "good"):
                 for path in getattr(model, word):
                     print(shown(f"{word:8} {path}"))
+        if any(model.unknown for model in found):
+            print(
+                "unknown: no digest was recorded that they could be compared with. There is one of"
+                " what Snug downloads."
+            )
     return found
+
+
+def _library() -> Library:
+    from engine.library import Library
+    from engine.other_apps import places
+
+    value = settings_file().value
+    return Library(Path(value.models_folder), value.added_models, tuple(places()))
 
 
 def settings_file() -> Any:
@@ -77,7 +130,7 @@ def settings_file() -> Any:
     return SettingsFile(folders().config / "settings.json")
 
 
-def _keep(file: Any, added: tuple[str, ...]) -> None:
-    file.update(added_models=added)
+def _update(file: Any, **changes: Any) -> None:
+    file.update(**changes)
     if file.problem:
         raise NotWritable(file.problem, hint="Check the permissions of the settings file.")

@@ -10,7 +10,14 @@ from typing import Any, get_args
 
 from engine import __version__, starter
 from engine.cli.hub import download, search
-from engine.cli.library import library_add, library_list, library_remove, library_verify
+from engine.cli.library import (
+    library_add,
+    library_duplicates,
+    library_list,
+    library_move,
+    library_remove,
+    library_verify,
+)
 from engine.cli.make import convert, quality, recommend, shrink
 from engine.cli.models import devices, fit, inspect
 from engine.cli.talk import bench, chat
@@ -115,19 +122,25 @@ def _add_hub_verbs(verb: Callable[..., Any]) -> None:
 def _add_library_verbs(verbs: Any) -> None:
     about = "The models that the window lists, and the list of those added from elsewhere."
     parts = verbs.add_parser("library", help=about, description=about).add_subparsers(
-        required=True, metavar="list|add|remove|verify"
+        required=True, metavar="list|add|remove|verify|duplicates|move"
     )
+
+    def part(name: str, run: Callable[[argparse.Namespace], Any], what: str) -> Any:
+        sub = parts.add_parser(name, help=what, description=what)
+        sub.add_argument("--json", action="store_true", help="print one JSON value at the end")
+        sub.set_defaults(verb=run)
+        return sub
+
+    part("list", library_list, "List all of them.")
+    part("duplicates", library_duplicates, "Find models that lie here twice; none is deleted.")
     for name, run, what in (
-        ("list", library_list, "List all of them."),
         ("add", library_add, "List a GGUF file, a checkpoint, or all models of a folder."),
         ("remove", library_remove, "Forget what was added; no file is deleted."),
         ("verify", library_verify, "Hash downloaded files again."),
     ):
-        sub = parts.add_parser(name, help=what, description=what)
-        sub.add_argument("--json", action="store_true", help="print one JSON value at the end")
-        sub.set_defaults(verb=run)
-        if name != "list":
-            sub.add_argument("paths", type=Path, nargs="+", metavar="PATH")
+        part(name, run, what).add_argument("paths", type=Path, nargs="+", metavar="PATH")
+    sub = part("move", library_move, "Move the models folder, with the models in it.")
+    sub.add_argument("folder", type=Path, metavar="FOLDER")
 
 
 def _count(text: str) -> int:

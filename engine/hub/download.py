@@ -19,7 +19,7 @@ from typing import ClassVar
 import msgspec
 
 from engine.errors import AccessDenied, AlreadyExists, NotFound
-from engine.files import disk_full, lock, make_folder, replace_bytes, write_error
+from engine.files import bytes_on_disk, disk_full, lock, make_folder, replace_bytes, write_error
 from engine.hub.hub import Hub, access_denied
 from engine.hub.names import safe_path, safe_paths
 from engine.hub.part import KEPT_FREE_BYTES
@@ -181,9 +181,13 @@ class Place:
         note = read_note(self._staging)
         if note and (note.job.repo, note.job.revision) != (self._repo.id, self._repo.revision):
             discard(self._staging)  # of another version: its files do not go with these
-        for file in self._variant.files:
+        files = self._variant.files
+        # In its place already: fetched before, or moved there when a kill came between.
+        placed = [f for f in files if not self.staged(f.name).exists() and self.has(f)]
+        for file in files:
             make_folder(self.staged(file.name).parent)
-        missing_bytes = self._variant.size_bytes - size_on_disk(self._staging)
+        here_bytes = size_on_disk(self._staging) + sum(file.size_bytes for file in placed)
+        missing_bytes = self._variant.size_bytes - here_bytes
         free_bytes = shutil.disk_usage(self._staging).free
         if free_bytes < missing_bytes + KEPT_FREE_BYTES:
             if not size_on_disk(self._staging):
@@ -261,9 +265,7 @@ def size_on_disk(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
-            stat = path.stat()
-            blocks: int | None = getattr(stat, "st_blocks", None)
-            total += stat.st_size if blocks is None else min(stat.st_size, blocks * 512)
+            total += bytes_on_disk(path.stat())
     return total
 
 

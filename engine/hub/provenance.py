@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -52,11 +53,44 @@ def source_of(model: Path) -> Source | None:
     return None
 
 
+def noted_files(checkpoint: Path) -> list[Path]:
+    """The files of the folder `checkpoint` that notes speak of, whether they are there or not."""
+    return [
+        home / name
+        for home in (checkpoint, *checkpoint.parents)[:MAX_DEPTH]
+        for name in read(home).files
+        if checkpoint in (home / name).parents and not name.lower().endswith(".gguf")
+    ]
+
+
+def take_over_notes(source: Path, target: Path, moved: Container[str]) -> None:
+    """Add the note in `source` to the one in `target`, where its files are now.
+
+    Of files that are noted in both, those named in `moved` have come from `source`. Raises what
+    writing a file raises.
+    """
+    coming = read(source).files
+    if any((target / name).exists() for name in coming):
+        there = read(target).files
+        _write(target, there | {n: s for n, s in coming.items() if n in moved or n not in there})
+
+
+def drop_notes(folder: Path) -> None:
+    """Remove the note in `folder` once none of its files is there any more."""
+    files = read(folder).files
+    if files and not any((folder / name).exists() for name in files):
+        (folder / NAME).unlink(missing_ok=True)
+
+
 def note_source(folder: Path, repo: Repo, variant: Variant) -> None:
     """Add the files of `variant` to the note in `folder`; raises what writing a file raises."""
     sources = {
         file.name: Source(repo.id, repo.revision, repo.about.license, file.size_bytes, file.digest)
         for file in variant.files
     }
-    known = Provenance(read(folder).files | sources)
-    replace_bytes(folder / NAME, msgspec.json.format(msgspec.json.encode(known), indent=1))
+    _write(folder, read(folder).files | sources)
+
+
+def _write(folder: Path, files: dict[str, Source]) -> None:
+    data = msgspec.json.encode(Provenance(files))
+    replace_bytes(folder / NAME, msgspec.json.format(data, indent=1))

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from engine.files import read_error
-from engine.hub.provenance import source_of
+from engine.hub.provenance import NAME, noted_files, source_of
 from engine.jobs import Job, Progress
 from engine.splits import model_files
 
@@ -18,11 +18,16 @@ BLOCK = 8 << 20
 
 
 class Verified(msgspec.Struct, frozen=True):
-    """Files of a model by what became of them; `unknown` ones have no note of their digest."""
+    """Files of a model by what became of them.
+
+    `missing` ones are noted, or parts of a split GGUF, and not there; `unknown` ones have no note
+    of their digest.
+    """
 
     path: str
     good: tuple[str, ...]
     damaged: tuple[str, ...]
+    missing: tuple[str, ...]
     unknown: tuple[str, ...]
 
 
@@ -35,7 +40,7 @@ class Verify(Job, frozen=True):
 
     def run(self) -> Generator[Progress, None, Verified]:
         model = Path(self.path)
-        files = _files(model)
+        files, missing = _files(model)
         total_bytes = sum(file.stat().st_size for file in files)
         done_bytes = 0
         found: dict[str, list[str]] = {"good": [], "damaged": [], "unknown": []}
@@ -58,15 +63,21 @@ class Verify(Job, frozen=True):
                 raise read_error(error, file) from error
             is_good = size == source.size_bytes and digest.hexdigest() == expected
             found["good" if is_good else "damaged"].append(str(file))
-        return Verified(self.path, *(tuple(paths) for paths in found.values()))
+        lists = {kind: tuple(paths) for kind, paths in found.items()}
+        return Verified(self.path, missing=tuple(map(str, missing)), **lists)
 
 
-def _files(model: Path) -> list[Path]:
+def _files(model: Path) -> tuple[list[Path], list[Path]]:
+    """The files of `model` that are there, and those that should be; raises NotFound for none."""
     try:
         if model.is_dir():
-            return [path for path in sorted(model.iterdir()) if path.is_file()]
-        for file in model_files(model):
-            file.stat()
+            here = {path for path in model.iterdir() if path.is_file() and path.name != NAME}
+            wanted = here | set(noted_files(model))
+        else:
+            wanted = set(model_files(model))
+        files = [path for path in sorted(wanted) if path.is_file()]
+        if not files:
+            model.stat()
     except OSError as error:
         raise read_error(error, model) from error
-    return list(model_files(model))
+    return files, sorted(wanted - set(files))

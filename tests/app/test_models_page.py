@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from app.models.scan import Row
 from app.models.verdict import judge
 from app.problems import QuestionDialog
 from engine.hardware import Computer, Cpu
+from engine.hub.download import STAGING
 from engine.library import Library
 from tests.helpers.gestures import click, drop, problems
 
@@ -329,3 +331,25 @@ def test_leftovers_of_an_interrupted_job_can_be_discarded(
 
     assert not partial.exists() and own.exists()
     assert not page.leftovers.isVisible()
+
+
+def test_discarding_never_holds_the_window_up(
+    qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = own.parent / f"{STAGING}big"
+    staging.mkdir()
+    os.utime(staging, (1, 1))
+    threads = []
+    real_rmtree = shutil.rmtree
+
+    def rmtree(path: Path) -> None:
+        threads.append(threading.current_thread())
+        real_rmtree(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    page = show_page(qtbot, context)
+    with qtbot.waitSignal(page.scanned):
+        click(page.leftovers.lines[0].discard_button)
+
+    assert not staging.exists()
+    assert threads and threads[0] is not threading.main_thread()

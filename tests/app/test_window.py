@@ -23,6 +23,7 @@ from app.window import PAGES, PageName, Window
 from engine.client import Worker
 from engine.convert.job import Convert
 from engine.errors import CorruptFile, EngineError
+from engine.settings import SettingsFile
 
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "helpers" / "fake_worker.py"
@@ -67,6 +68,24 @@ def test_keys_lead_to_pages_and_back(
     assert window._nav_buttons[name].isChecked()
     press(qtbot, window, Qt.Key.Key_1)
     assert window.current_page_name == "chat"
+
+
+def test_what_the_command_line_changed_is_noticed(qtbot: QtBot, window: Window) -> None:
+    def change(**changes: object) -> None:
+        SettingsFile(window.context.folders.config / "settings.json").update(**changes)
+
+    change(n_threads=2)
+    press(qtbot, window, Qt.Key.Key_4)
+    assert window.page("settings").threads_control.currentText() == "2"
+
+    terminal = QWidget()
+    qtbot.addWidget(terminal)
+    terminal.show()
+    terminal.activateWindow()
+    qtbot.waitUntil(lambda: not window.isActiveWindow())
+    change(n_threads=1)
+    window.activateWindow()
+    qtbot.waitUntil(lambda: window.context.settings.value.n_threads == 1)
 
 
 def test_rail_leads_to_every_page(qtbot: QtBot, window: Window) -> None:

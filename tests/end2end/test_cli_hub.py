@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from engine import starter
+from engine.settings import SettingsFile
 from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
 
 
@@ -101,10 +104,52 @@ def test_added_models_are_listed_and_forgotten(tiny_gguf: Path, tmp_path: Path) 
     assert answer("library", "remove", str(tiny_gguf)) == [str(tiny_gguf)]
     assert str(tiny_gguf) not in {entry["path"] for entry in answer("library", "list")}
     assert tiny_gguf.exists()
+    winding = tiny_gguf.parent / "no" / ".." / tiny_gguf.name
+    assert answer("library", "add", str(winding)) == [str(tiny_gguf)]
+    forgotten = engine("library", "remove", str(winding))
+    assert forgotten.stdout == f"forgotten: {tiny_gguf}\n"
     again = engine("library", "remove", str(tiny_gguf))
     assert again.returncode == 1 and "not added" in again.stderr
     nothing = engine("library", "add", str(tmp_path))
     assert nothing.returncode == 1 and "no model" in nothing.stderr
+
+
+def test_what_nobody_noted_is_told_in_words() -> None:
+    done = engine("library", "verify", str(starter.MODEL))
+    assert done.returncode == 0
+    assert f"unknown  {starter.MODEL}" in done.stdout and "no digest was recorded" in done.stdout
+
+
+def test_the_models_folder_moves_with_all_that_points_into_it(
+    tiny_gguf: Path, own_home: Path, tmp_path: Path
+) -> None:
+    model = own_home / "data" / "models" / "Tiny.gguf"
+    model.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, model)
+    answer("library", "add", str(model))
+    done = engine("library", "move", str(tmp_path / "no" / ".." / "new"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"1 model moved to {tmp_path / 'new'}\n"
+    moved = tmp_path / "new" / "Tiny.gguf"
+    assert moved.read_bytes() == tiny_gguf.read_bytes() and not model.exists()
+    value = SettingsFile(own_home / "config" / "settings.json").value
+    assert (value.models_folder, value.added_models) == (str(moved.parent), (str(moved),))
+    again = engine("library", "move", str(tmp_path / "new"))
+    assert again.returncode == 1 and "already" in again.stderr
+
+
+def test_models_that_lie_here_twice_are_found(tiny_gguf: Path, own_home: Path) -> None:
+    assert engine("library", "duplicates").stdout == "No model is here twice.\n"
+    own = own_home / "data" / "models" / "Tiny.gguf"
+    own.parent.mkdir(parents=True)
+    shutil.copy(tiny_gguf, own)
+    answer("library", "add", str(tiny_gguf))
+    (same,) = answer("library", "duplicates")["groups"]
+    assert set(same["paths"]) == {str(own), str(tiny_gguf)}
+    assert same["extra_bytes"] == tiny_gguf.stat().st_size
+    told = engine("library", "duplicates").stdout
+    assert str(own) in told and str(tiny_gguf) in told
+    assert (own_home / "cache" / "hashes.json").exists() and own.exists()
 
 
 def test_no_network_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

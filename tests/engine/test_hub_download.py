@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -211,6 +212,23 @@ def test_no_room_is_told_before_the_first_byte(
     with pytest.raises(DiskFull):
         finish(Download("ann/big", str(models)).run())
     assert not hub.requests and not any(models.iterdir())
+
+
+def test_what_is_in_its_place_needs_no_room(
+    hub: FakeHub, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill came when all but one file had got their places, and the disk is all but full."""
+    home = models / "ann" / "big"
+    finish(Download("ann/big", str(models)).run())
+    staging = home / f"{download.STAGING}config.json"
+    staging.mkdir()
+    (home / "config.json").rename(staging / "config.json")
+    free_bytes = part.KEPT_FREE_BYTES + 10_000
+    usage = shutil.disk_usage(models)._replace(free=free_bytes)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    finish(Download("ann/big", str(models)).run())
+    assert (home / "config.json").read_bytes() == CHECKPOINT["config.json"]
+    assert not staging.exists()
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 
 from engine.gguf import GgufFile
-from engine.library import IN_USE_SECONDS, MAX_DEPTH, Entry, Library, find_models
+from engine.leftovers import find_leftovers
+from engine.library import Entry, Library, find_models
 from engine.other_apps import Place
+from engine.walk import MAX_DEPTH
 
 
 @pytest.fixture
@@ -228,21 +229,6 @@ def test_a_file_is_read_again_only_after_it_changed(
     assert len(opened) == 2
 
 
-def test_leftovers_are_old_partial_files_only(models: Path) -> None:
-    old, new = models / "Old.gguf.partial", models / "New.gguf.partial"
-    old.write_bytes(b"x" * 1000)
-    new.write_bytes(b"x")
-    long_ago = time.time() - 2 * IN_USE_SECONDS
-    os.utime(old, (long_ago, long_ago))
-    library = Library(models)
-
-    (leftover,) = library.leftovers()
-
-    assert leftover.path == str(old)
-    assert leftover.size_bytes == 1000
-    assert not library.scan()
-
-
 def test_depth_is_bounded_and_hidden_folders_are_left_alone(models: Path, tiny_gguf: Path) -> None:
     deepest = models.joinpath(*"abcdefgh"[:MAX_DEPTH])
     too_deep = deepest / "too deep"
@@ -256,7 +242,5 @@ def test_depth_is_bounded_and_hidden_folders_are_left_alone(models: Path, tiny_g
 
 
 def test_no_models_folder_is_an_empty_library(tmp_path: Path) -> None:
-    library = Library(tmp_path / "not made yet")
-
-    assert library.scan() == ()
-    assert library.leftovers() == ()
+    assert Library(tmp_path / "not made yet").scan() == ()
+    assert find_leftovers(tmp_path / "not made yet") == ()

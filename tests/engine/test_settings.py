@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +27,7 @@ def test_change_is_on_disk_at_once(path: Path) -> None:
     again = SettingsFile(path)
     assert again.value.theme == "dark"
     assert again.value.added_models == ("/models/a.gguf",)
-    assert [p.name for p in path.parent.iterdir()] == ["settings.json"]
+    assert {p.name for p in path.parent.iterdir()} == {"settings.json", "settings.lock"}
 
 
 def test_defaults_are_not_frozen_into_the_file(path: Path) -> None:
@@ -64,3 +66,45 @@ def test_unwritable_place_is_told_and_the_value_counts(path: Path) -> None:
     file.update(theme="dark")
     assert file.value.theme == "dark"
     assert "could not be saved" in file.problem
+
+
+def test_two_that_have_it_open_do_not_undo_each_other(path: Path) -> None:
+    window, script = SettingsFile(path), SettingsFile(path)
+    window.update(theme="dark", added_models=("/a", "/b"))
+    script.update(n_threads=3)
+    script.update(added_models=(*script.value.added_models, "/c"))
+    window.update(added_models=("/b", "/d"), window_geometry="AdnQ")
+
+    assert (window.value.theme, window.value.n_threads) == ("dark", 3)
+    assert window.value.added_models == ("/b", "/d", "/c")
+    assert SettingsFile(path).value == window.value
+    script.update(added_models=())
+    assert script.value.added_models == ("/d",), "it never knew of what the window added"
+
+
+def test_a_file_that_vanishes_or_breaks_changes_nothing_here(path: Path) -> None:
+    file = SettingsFile(path)
+    file.update(theme="dark", n_threads=3)
+    path.write_text("{")
+    file.reload()
+    assert file.value.theme == "dark"
+    assert "settings.broken.json" in file.problem
+    assert not path.exists()
+    file.update(n_threads=4)
+    assert SettingsFile(path).value == file.value
+    assert (file.value.theme, file.value.n_threads) == ("dark", 4)
+
+
+def test_many_writers_lose_nothing(path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from engine.settings import SettingsFile
+for number in range(20):
+    file = SettingsFile(Path(sys.argv[1]))
+    file.update(added_models=(*file.value.added_models, f"/{sys.argv[2]}/{number}"))
+"""
+    command = [sys.executable, "-c", program, str(path)]
+    writers = [subprocess.Popen([*command, name]) for name in ("one", "two", "three")]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert len(set(SettingsFile(path).value.added_models)) == 60

@@ -1,0 +1,88 @@
+"""Copies and hashes large files block by block, so that whoever waits sees how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
+
+from engine.errors import CorruptFile
+from engine.files import bytes_on_disk, new_file, read_error
+from engine.jobs import Progress
+
+T = TypeVar("T")
+
+BLOCK_BYTES = 4 << 20
+_ZEROS = bytes(BLOCK_BYTES)
+
+
+def told(
+    stage: str, steps: Generator[int, None, T], total_bytes: int
+) -> Generator[Progress, None, T]:
+    """Turn `steps`, which yield how many bytes they have done since, into progress."""
+    done_bytes = 0
+    try:
+        while True:
+            done_bytes += next(steps)
+            yield Progress(stage, done_bytes, total_bytes, "bytes")
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        steps.close()
+
+
+def hash_file(path: Path) -> Generator[int, None, str]:
+    """Read `path`; returns its SHA-256 in hex. Raises what `read_error` gives."""
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+        yield len(block)
+    return digest.hexdigest()
+
+
+def copy_file(source: Path, target: Path) -> Generator[int, None, None]:
+    """Copy `source` and read the copy again; it appears whole, with the same times, or not at all.
+
+    Yields twice its size. Raises CorruptFile for a copy that is another one, what `new_file`
+    raises, and what `read_error` gives.
+    """
+    digest = hashlib.sha256()
+    with new_file(target, size_bytes=bytes_on_disk(source.stat())) as copy:
+        for block in _blocks(source):
+            digest.update(block)
+            if block == _ZEROS:  # as in the part of a download: it takes no room there either
+                copy.skip(len(block))
+            else:
+                copy.write(block)
+            yield len(block)
+    _forget_what_was_read(target)
+    if (yield from hash_file(target)) != digest.hexdigest():
+        target.unlink()
+        raise CorruptFile(
+            f"The copy of {source.name} is not what was written.",
+            hint="Check the disk, or choose a folder on another one. The model is where it was.",
+            details=str(target),
+        )
+    with contextlib.suppress(OSError):  # a disk that keeps no times
+        shutil.copystat(source, target)
+
+
+def _blocks(path: Path) -> Generator[bytes, None, None]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise read_error(error, path) from error
+
+
+def _forget_what_was_read(path: Path) -> None:
+    """Let the next look at `path` go to the disk, where the system can do so."""
+    if hasattr(os, "posix_fadvise"):
+        with path.open("rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
