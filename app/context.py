@@ -16,6 +16,7 @@ from engine.folders import Folders, folders
 from engine.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
+    from app.computer import ThisComputer
     from app.store import Store
     from app.tasks import Tasks
     from engine.library import Library
@@ -73,11 +74,22 @@ class AppContext(QObject):
         return Tasks(self)
 
     @cached_property
+    def computer(self) -> ThisComputer:
+        from app.computer import ThisComputer
+
+        return ThisComputer(self.tasks, self)
+
+    @cached_property
     def _library(self) -> Library:
+        from engine.contents import Index
         from engine.library import Library
         from engine.other_apps import places
 
-        return Library(Path(self.settings.value.models_folder), places=tuple(places()))
+        return Library(
+            Path(self.settings.value.models_folder),
+            places=tuple(places()),
+            index=Index(self.folders.cache / "models.msgpack"),
+        )
 
     @property
     def library(self) -> Library:

@@ -34,18 +34,20 @@ from engine.errors import EngineError
 
 
 class ProblemCard(Card):
-    """An expected failure: its sentence, its next step, a button that does it, and Details."""
+    """An expected failure: its sentence, its next step, buttons that do it, and Details."""
 
     action = Signal()
+    other_action = Signal()
     dismissed = Signal()
 
     def __init__(
         self,
         error: EngineError,
-        action_text: str | None = None,
+        *action_texts: str,
         can_dismiss: bool = True,
         parent: QWidget | None = None,
     ) -> None:
+        """`action_texts` are the words of at most two buttons."""
         super().__init__("card-bad", parent)
         self.error = error
         message = body(error.message)
@@ -68,11 +70,12 @@ class ProblemCard(Card):
             top.addWidget(close, 0, Qt.AlignmentFlag.AlignTop)
         self.body.addLayout(top)
         buttons = row(theme.SPACE_32)
-        self.action_button: SecondaryButton | None = None
-        if action_text:
-            self.action_button = SecondaryButton(action_text)
-            self.action_button.clicked.connect(self.action)
-            buttons.addWidget(self.action_button)
+        self.action_buttons = [SecondaryButton(text) for text in action_texts]
+        for button, signal in zip(
+            self.action_buttons, (self.action, self.other_action), strict=False
+        ):
+            button.clicked.connect(signal)
+            buttons.addWidget(button)
         if error.details:
             self._details = _details_box(error.details)
             self._details.hide()
@@ -80,10 +83,15 @@ class ProblemCard(Card):
             self._fold.clicked.connect(self._on_fold_clicked)
             buttons.addWidget(self._fold)
         buttons.addStretch(1)
-        if action_text or error.details:
+        if action_texts or error.details:
             self.body.addLayout(buttons)
         if error.details:
             self.body.addWidget(self._details)
+
+    @property
+    def action_button(self) -> SecondaryButton | None:
+        """The first of its buttons."""
+        return self.action_buttons[0] if self.action_buttons else None
 
     def _on_fold_clicked(self) -> None:
         is_hidden = self._details.isHidden()

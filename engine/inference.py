@@ -24,13 +24,15 @@ FinishReason = Literal["stop", "length", "cancelled", "error"]
 class LoadSettings(msgspec.Struct, frozen=True):
     """How to load a model: `n_ctx` 0 and `kv_type` None = what fits, `n_threads` 0 = the default.
 
-    `n_gpu_layers` -1 = as many as fit. `anyway` = also where nothing seems to fit.
+    `n_gpu_layers` -1 = as many as fit. `is_capped` = no longer a context than the model was trained
+    for. `anyway` = also where nothing seems to fit.
     """
 
     n_ctx: int = 0
     n_threads: int = 0
     n_gpu_layers: int = -1
     kv_type: KvType | None = None
+    is_capped: bool = False
     anyway: bool = False
 
 
@@ -51,8 +53,13 @@ class ModelInfo(msgspec.Struct, frozen=True):
     device: str
     load_seconds: float
     predicted_bytes: int = 0
-    """Weights, cache and buffers as predicted before loading, and as llama.cpp counts them now."""
-    taken_bytes: int = 0
+    """Weights, cache and buffers as predicted before loading."""
+    taken: dict[str, int] = {}
+    """The same by device, as llama.cpp counts them now; empty where it does not tell."""
+
+    @property
+    def taken_bytes(self) -> int:
+        return sum(self.taken.values())
 
 
 class Load(Job, frozen=True):

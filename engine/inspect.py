@@ -17,6 +17,7 @@ from engine.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_optional_json, r
 from engine.convert.general import general_metadata
 from engine.convert.special import read_chat_templates
 from engine.convert.view import read_layout
+from engine.fit.estimate import Estimate
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf_values import TensorInfo, Value
 from engine.splits import model_stem, open_gguf
@@ -49,17 +50,19 @@ def describe(path: str | PathLike[str]) -> ModelSummary:
 
     Raises what opening it raises: NotFound, StorageError, FormatErrors.
     """
+    return look_into(path)[0]
+
+
+def look_into(path: str | PathLike[str]) -> tuple[ModelSummary, Estimate | None]:
+    """Also what running it would take, if it is a GGUF; raises as `describe`."""
     path = Path(fspath(path))
     if path.is_dir():
-        return _describe_checkpoint(path)
+        return _describe_checkpoint(path), None
     if path.suffix.lower() in PICKLE_SUFFIXES and path.is_file():
         raise refuse_pickle(path)
-    return _describe_gguf(path)
-
-
-def _describe_gguf(path: Path) -> ModelSummary:
     model = open_gguf(path)
-    return _summary(path, "gguf", model.metadata, model.tensors, model.size_bytes)
+    summary = _summary(path, "gguf", model.metadata, model.tensors, model.size_bytes)
+    return summary, Estimate.of(model.metadata, model.tensors)
 
 
 def _describe_checkpoint(folder: Path) -> ModelSummary:

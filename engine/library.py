@@ -6,24 +6,20 @@ business. Nothing is copied, moved or deleted here, and a broken file is an entr
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from engine import starter
-from engine.errors import EngineError
-from engine.hub.provenance import Source, source_of
-from engine.inspect import ModelSummary, describe
+from engine.contents import Index
+from engine.fit.estimate import Estimate
+from engine.hub.provenance import Source
+from engine.inspect import ModelSummary
 from engine.other_apps import App, Place, ollama_models
 from engine.splits import SPLIT_NAME, model_files
-from engine.walk import folders_below, is_dir, is_file, items
-
-log = logging.getLogger(__name__)
+from engine.walk import folders_below, is_file, items
 
 CHECKPOINT_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
@@ -60,22 +56,19 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Library:
-    """The models folder and the paths added to it; safe to scan from any thread.
-
-    A model is looked into once, and again only after its files have changed.
-    """
+    """The models folder and the paths added to it; safe to scan from any thread."""
 
     def __init__(
         self,
         models_folder: str | Path,
         added: tuple[str, ...] = (),
         places: tuple[Place, ...] = (),
+        index: Index | None = None,
     ) -> None:
         self.models_folder = Path(models_folder)
         self.added = added
         self.places = places
-        self._known: dict[str, tuple[_Fingerprint, Entry]] = {}
-        self._lock = threading.Lock()
+        self._index = index or Index()
 
     def scan(self) -> tuple[Entry, ...]:
         """List every model by name, each once however many links lead to it; broken ones last."""
@@ -90,21 +83,26 @@ class Library:
                 entry = self.look_at(path)
                 if entry.summary:  # what is broken there is not ours to tell
                     entries[identity] = msgspec.structs.replace(entry, origin=app, given_name=name)
+        self._index.keep_only({entry.path for entry in entries.values()})
         return tuple(sorted(entries.values(), key=_order))
 
     def look_at(self, path: Path) -> Entry:
         """Describe one GGUF or checkpoint folder, wherever it lies."""
         files = tuple(map(str, model_files(path)))
-        fingerprint = _fingerprint(files)
-        with self._lock:
-            known = self._known.get(str(path))
-        own = self.is_own(path)
-        if known and known[0] == fingerprint and known[1].own == own:
-            return known[1]
-        entry = _examine(path, files, own)
-        with self._lock:
-            self._known[str(path)] = (fingerprint, entry)
-        return entry
+        found = self._index.of(path, files)
+        return Entry(
+            path=str(path),
+            summary=found.summary,
+            problem=found.problem,
+            own=self.is_own(path),
+            files=files,
+            hint=found.hint,
+            source=found.source,
+        )
+
+    def estimate(self, entry: Entry) -> Estimate | None:
+        """What running the model would take; None for one that does not run as it is."""
+        return self._index.of(Path(entry.path), entry.files).estimate
 
     def is_own(self, path: Path) -> bool:
         """Tell whether `path` lies in the models folder, so that removing it deletes it."""
@@ -146,39 +144,6 @@ def _identity(path: Path) -> str:
         return os.path.realpath(model_files(path)[0])
     except (OSError, ValueError):  # a name that no disk can hold, from a settings file
         return str(path)
-
-
-_Fingerprint = tuple[tuple[str, int, int], ...]
-
-
-def _fingerprint(files: tuple[str, ...]) -> _Fingerprint:
-    """Path, size and time of change of each file; of the files in it for a checkpoint's folder."""
-    marks = []
-    for file in files:
-        for path in items(Path(file)) if is_dir(Path(file)) else [Path(file)]:
-            with contextlib.suppress(OSError, ValueError):  # what is not there leaves no mark
-                stat = path.stat()
-                marks.append((str(path), stat.st_size, stat.st_mtime_ns))
-    return tuple(marks)
-
-
-def _examine(path: Path, files: tuple[str, ...], own: bool) -> Entry:
-    def broken(problem: str, hint: str = "") -> Entry:
-        return Entry(str(path), None, problem, own, files, hint)
-
-    try:
-        if not path.exists():
-            return broken(
-                "It is not there any more.", "Connect its drive, or remove it from the list."
-            )
-        return Entry(str(path), describe(path), "", own, files, source=source_of(path))
-    except EngineError as error:
-        return broken(error.message, error.hint)
-    except OSError as error:
-        return broken(f"It cannot be read: {error.strerror or error}.", "Check its permissions.")
-    except Exception:  # a bug of ours that one model brings out must not hide the others
-        log.exception("cannot describe a model")
-        return broken("Snug cannot make sense of it.", "Get it again, or remove it from the list.")
 
 
 def _order(entry: Entry) -> tuple[bool, bool, str, str]:

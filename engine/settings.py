@@ -34,6 +34,9 @@ class Settings(NamedTuple):
     added_models: tuple[str, ...] = ()
     """Models and checkpoint folders outside the models folder, absolute paths."""
     last_model: str = ""
+    n_ctx: int = 0
+    """Tokens of context for a chat, or what its model was trained for if that is less; 0: what
+    fits."""
     is_offline: bool = False
     """Nothing asks the network for anything."""
     download_limit: int = 0
@@ -70,6 +73,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "n_threads": lambda value: type(value) is int and value >= 0,
     "added_models": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "last_model": _is_text,
+    "n_ctx": lambda value: type(value) is int and value >= 0,
     "is_offline": lambda value: isinstance(value, bool),
     "download_limit": lambda value: type(value) is int and value >= 0,
     "window_geometry": _is_text,

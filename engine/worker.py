@@ -21,6 +21,7 @@ import msgspec
 
 from engine import protocol
 from engine.convert.job import Convert
+from engine.detect import Detect
 from engine.duplicates import FindDuplicates
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
 from engine.fit.job import Fit
@@ -43,6 +44,7 @@ AnyJob = (
     | Shrink
     | Quality
     | Recommend
+    | Detect
     | Fit
     | Load
     | Generate

@@ -20,6 +20,7 @@ from app.chat.footer import Footer
 from app.chat.greeting import Greeting
 from app.chat.picker import ModelPicker
 from app.chat.problem_place import ProblemPlace
+from app.chat.remedies import remedies
 from app.chat.session import Session, State
 from app.chat.toast import Toast
 from app.chat.told import told
@@ -368,11 +369,7 @@ class ChatPage(QWidget):
             if card and card.action_button:
                 self.problems.clear()
         elif card is None or card.error is not error:
-            if self.session.shorter_n_ctx:
-                reload, words = self.session.load_shorter, "Try a shorter context"
-            else:
-                reload, words = self.session.load, "Load again"
-            self.problems.show_problem(error, words, reload)
+            self.problems.show_problem(error, *remedies(self.session))
 
     def show_problem(self, error: EngineError) -> None:
         self.problems.show_problem(error)

@@ -24,13 +24,14 @@ class ProblemPlace(QVBoxLayout):
     def show_problem(
         self,
         error: EngineError,
-        action_text: str | None = None,
-        action: Callable[[], None] | None = None,
+        *actions: tuple[str, Callable[[], None]],
     ) -> None:
+        """`actions` are at most two buttons: their words, and what they do."""
         self.clear()
-        self.card = ProblemCard(error, action_text)
-        if action:
-            self.card.action.connect(action)
+        self.card = ProblemCard(error, *(words for words, _ in actions))
+        signals = (self.card.action, self.card.other_action)
+        for signal, (_, action) in zip(signals, actions, strict=False):
+            signal.connect(action)
         self.card.dismissed.connect(self._on_dismissed)
         self.addWidget(self.card)
         self.card.show()

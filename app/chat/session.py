@@ -85,7 +85,8 @@ class Session(QObject):
         self.pace = Pace()
         self.error: EngineError | None = None
         self.n_ctx_used = 0
-        self._n_ctx = 0  # asked of the engine: 0 is what it thinks fits
+        self._n_ctx = 0  # instead of what the settings say, after memory was short
+        self.is_forced = False
         self._n_ctx_loaded = 0
         self._store = store
         self._settings = settings
@@ -128,7 +129,7 @@ class Session(QObject):
     @property
     def shorter_n_ctx(self) -> int:
         """A context to try where the last one was too long for the memory, or 0."""
-        tried = self._n_ctx or self._n_ctx_loaded or USUAL_N_CTX
+        tried = self._n_ctx or self._n_ctx_loaded or self._settings.value.n_ctx or USUAL_N_CTX
         shorter = max(SHORTEST_N_CTX, tried // 2)
         return shorter if isinstance(self.error, OutOfMemory) and shorter < tried else 0
 
@@ -143,6 +144,7 @@ class Session(QObject):
             self.unload()
             self.model_path = path
             self._n_ctx = self._n_ctx_loaded = 0
+            self.is_forced = False
             self.changed.emit()
 
     def load(self) -> None:
@@ -156,6 +158,11 @@ class Session(QObject):
     def load_shorter(self) -> None:
         """Load the chosen model with half the context, from now on."""
         self._n_ctx = self.shorter_n_ctx
+        self.load()
+
+    def load_anyway(self) -> None:
+        """Load the chosen model although it seems not to fit, from now on."""
+        self.is_forced = True
         self.load()
 
     def dismiss(self) -> None:
@@ -230,7 +237,13 @@ class Session(QObject):
             self._enter(State.CRASHED)
             return
         self._worker = worker[0]
-        settings = LoadSettings(n_ctx=self._n_ctx, n_threads=self._settings.value.n_threads)
+        value = self._settings.value
+        settings = LoadSettings(
+            n_ctx=self._n_ctx or value.n_ctx,
+            n_threads=value.n_threads,
+            is_capped=True,
+            anyway=self.is_forced,
+        )
         self._run(Load(self.model_path, settings))
 
     def _run(self, job: Load | Generate) -> None:

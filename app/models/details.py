@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
 from app import theme
 from app.models.scan import Row
+from app.models.verdict import Verdict, sums_in_words
 from app.widgets import (
     Badge,
     Card,
@@ -23,7 +24,11 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
+from engine.fit.verdict import Verdict as Fit
+from engine.inference import ModelInfo
 from engine.words import format_bytes, format_bytes_exact, format_count
+
+Facts = dict[str, tuple[str, str]]
 
 FACTS = (
     "Size",
@@ -36,6 +41,8 @@ FACTS = (
     "Template",
     "Licence",
     "Memory",
+    "Speed",
+    "Took",
     "From",
     "Path",
 )
@@ -103,11 +110,11 @@ class Details(Card):
             )
         )
 
-    def show_row(self, row: Row) -> None:
+    def show_row(self, row: Row, load: ModelInfo | None = None) -> None:
+        """Show `row`, with how it was loaded last."""
         entry, summary = row.entry, row.entry.summary
         self._name.setText(entry.name)
-        self._badge.set(row.verdict.words, row.verdict.tone)
-        self._badge.setToolTip(row.verdict.reason)
+        self._show_badge(row.verdict)
         self._problem.setText(" ".join(part for part in (entry.problem, entry.hint) if part))
         self._problem.setVisible(bool(entry.problem))
         is_chattable = summary is not None and summary.kind == "gguf"
@@ -116,7 +123,17 @@ class Details(Card):
         self.shrink_first_button.setVisible(is_source and not is_chattable)
         self.shrink_button.setVisible(is_source and is_chattable)
         self.remove_button.setVisible(not (entry.is_starter or entry.origin))
-        self._show_facts(row)
+        self._show_facts(facts_of(row) | fit_facts(row.verdict.fit) | load_facts(load))
+
+    def show_exact(self, fit: Fit, verdict: Verdict, tokens_per_second: float | None) -> None:
+        """Put what llama.cpp says in the place of the estimate."""
+        self._show_badge(verdict)
+        for what, (text, tooltip) in fit_facts(fit, tokens_per_second).items():
+            self._show_fact(what, text, tooltip)
+
+    def _show_badge(self, verdict: Verdict) -> None:
+        self._badge.set(verdict.words, verdict.tone)
+        self._badge.setToolTip(verdict.reason)
 
     def _build_facts(self) -> None:
         top = Qt.AlignmentFlag.AlignTop
@@ -129,15 +146,17 @@ class Details(Card):
             self._grid.addWidget(value, line, 1, top)
             self._lines[what] = (key, value)
 
-    def _show_facts(self, row: Row) -> None:
-        facts = _facts(row)
-        for what, (key, value) in self._lines.items():
-            text, tooltip = facts.get(what, ("", ""))
-            value.setText(text)
-            value.setToolTip(tooltip)
-            value.setAccessibleName(f"{what}: {text}")
-            key.setVisible(bool(text))
-            value.setVisible(bool(text))
+    def _show_facts(self, facts: Facts) -> None:
+        for what in self._lines:
+            self._show_fact(what, *facts.get(what, ("", "")))
+
+    def _show_fact(self, what: str, text: str, tooltip: str) -> None:
+        key, value = self._lines[what]
+        value.setText(text)
+        value.setToolTip(tooltip)
+        value.setAccessibleName(f"{what}: {text}")
+        key.setVisible(bool(text))
+        value.setVisible(bool(text))
 
 
 def can_shrink(row: Row) -> bool:
@@ -148,9 +167,9 @@ def can_shrink(row: Row) -> bool:
     return summary.kind == "checkpoint" or not summary.quantized
 
 
-def _facts(row: Row) -> dict[str, tuple[str, str]]:
+def facts_of(row: Row) -> Facts:
     """What is shown of a model: (value, tooltip) of each of FACTS that is known."""
-    summary, memory = row.entry.summary, row.verdict.memory
+    summary = row.entry.summary
     facts = {"Path": (row.entry.path, row.entry.path)}
     if summary is None:
         return facts
@@ -169,7 +188,28 @@ def _facts(row: Row) -> dict[str, tuple[str, str]]:
         facts["From"] = (source.repo, f"Revision {source.revision}, verified by {source.digest}")
     elif row.entry.origin:
         facts["From"] = (row.entry.origin, "It belongs to that app; Snug only reads it")
-    if memory:
-        words = f"{format_bytes(memory.total_bytes)} with {row.verdict.n_ctx:,} tokens"
-        facts["Memory"] = (words, f"Predicted:\n{row.verdict.reason}")
     return facts
+
+
+def fit_facts(fit: Fit | None, tokens_per_second: float | None = None) -> Facts:
+    """What a model is predicted to take, and how fast it would write."""
+    if fit is None:
+        return {}
+    words = f"{format_bytes(fit.total_bytes)} with {fit.run.n_ctx:,} tokens of context"
+    if fit.run.kv_type != "f16":
+        words += f" in {fit.run.kv_type.upper()}"
+    facts = {"Memory": (words, f"Predicted:\n{sums_in_words(fit)}")}
+    if tokens_per_second:
+        about = "By the bytes that each token needs, and how fast this memory is read"
+        facts["Speed"] = (f"About {format_count(round(tokens_per_second))} tokens/s", about)
+    return facts
+
+
+def load_facts(load: ModelInfo | None) -> Facts:
+    """What a model took when it was loaded, against what had been predicted for that."""
+    if load is None or not load.taken:
+        return {}
+    predicted = format_bytes(load.predicted_bytes)
+    words = f"{format_bytes(load.taken_bytes)} with {load.n_ctx:,} tokens; predicted {predicted}"
+    exact = f"{format_bytes_exact(load.taken_bytes)}; {format_bytes_exact(load.predicted_bytes)}"
+    return {"Took": (words, f"Weights, context and buffers when it was loaded last:\n{exact}")}

@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
-    from app.models.verdict import Verdict
-    from engine.hardware import Computer
+    from app.models.verdict import Conditions, Verdict
+    from engine.fit.estimate import Estimate
+    from engine.hardware import Computer, Device
     from engine.leftovers import Leftover
     from engine.library import Entry, Library
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, dict=True):
     """One model of the list: what it is, and whether it fits."""
 
     entry: Entry
-    verdict: Verdict
+    estimate: Estimate | None
+    conditions: Conditions
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Made for the rows that are looked at: there may be thousands."""
+        from app.models.verdict import judge
+
+        return judge(self.entry, self.estimate, self.conditions)
 
 
 class Shelf(msgspec.Struct, frozen=True):
-    """What a scan found, with the computer it was judged for."""
+    """What a scan found, with this computer as it was then."""
 
     rows: tuple[Row, ...]
     leftovers: tuple[Leftover, ...]
@@ -48,23 +58,26 @@ class Scan(QObject):
         super().__init__(parent)
         self._thread: threading.Thread | None = None
         self._next: Library | None = None
+        self._devices: tuple[Device, ...] = ()
         self._ended.connect(self._on_ended)
 
     @property
     def is_running(self) -> bool:
         return self._thread is not None
 
-    def start(self, library: Library) -> None:
+    def start(self, library: Library, devices: tuple[Device, ...] = ()) -> None:
+        """Look through `library`; `devices` are known from elsewhere."""
+        self._devices = devices
         if self._thread:
             self._next = library
             return
-        self._thread = threading.Thread(target=self._run, args=(library,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(library, devices), daemon=True)
         self._thread.start()
 
-    def _run(self, library: Library) -> None:
+    def _run(self, library: Library, devices: tuple[Device, ...]) -> None:
         shelf: Shelf | None = None
         try:
-            shelf = look_through(library)
+            shelf = look_through(library, devices)
         finally:  # a bug of ours goes on to the excepthook, and the page does not wait for ever
             with contextlib.suppress(RuntimeError):  # the page closed and took this object along
                 self._ended.emit(shelf)
@@ -75,17 +88,19 @@ class Scan(QObject):
         self._thread = None
         if self._next:
             library, self._next = self._next, None
-            self.start(library)
+            self.start(library, self._devices)
         elif shelf:
             self.found.emit(shelf)
 
 
-def look_through(library: Library) -> Shelf:
-    """Scan `library` and judge each model for this computer as it is now."""
-    from app.models.verdict import judge
+def look_through(library: Library, devices: tuple[Device, ...] = ()) -> Shelf:
+    """Scan `library`; its models are judged for this computer as it is now."""
+    from app.models.verdict import Conditions
     from engine.hardware import detect
     from engine.leftovers import find_leftovers
 
-    computer = detect()
-    rows = tuple(Row(entry, judge(entry, computer)) for entry in library.scan())
+    computer = detect(devices)
+    conditions = Conditions(computer)
+    entries = library.scan()
+    rows = tuple(Row(entry, library.estimate(entry), conditions) for entry in entries)
     return Shelf(rows, find_leftovers(library.models_folder), computer)

@@ -6,13 +6,13 @@ from typing import Literal
 
 import msgspec
 
-from engine.errors import EngineError
-from engine.fit.memory import Memory, choose_n_ctx, predict, usable_bytes
-from engine.fit.shape import Shape
+from engine.fit.estimate import Estimate
+from engine.fit.run import MAIN_MEMORY
+from engine.fit.verdict import Asked, judge_estimate
+from engine.fit.verdict import Verdict as Fit
 from engine.hardware import Computer
 from engine.library import Entry
-from engine.splits import open_gguf
-from engine.words import format_bytes, format_count
+from engine.words import format_bytes
 
 Tone = Literal["good", "caution", "bad", "neutral"]
 
@@ -23,41 +23,64 @@ class Verdict(msgspec.Struct, frozen=True):
     words: str
     tone: Tone
     reason: str
-    memory: Memory | None = None
+    fit: Fit | None = None
+
+
+class Conditions(msgspec.Struct, frozen=True):
+    """What models are judged for.
+
+    `n_ctx` is the context asked for, 0 what fits; `releasable` the bytes by device that become
+    free first.
+    """
+
+    computer: Computer
     n_ctx: int = 0
+    releasable: dict[str, int] = {}
 
 
-def judge(entry: Entry, computer: Computer) -> Verdict:
-    """Predict how `entry` would run on `computer` with the memory that is free now."""
+def judge(entry: Entry, estimate: Estimate | None, conditions: Conditions) -> Verdict:
+    """Predict how `entry` would run with the memory that is free."""
     if entry.summary is None:
         return Verdict("Cannot be used", "bad", entry.problem)
-    if entry.summary.kind == "checkpoint":
+    if estimate is None:
         return Verdict("Shrink it to chat", "neutral", "A checkpoint is a source for shrinking.")
-    try:
-        shape = Shape.from_metadata(open_gguf(entry.path).metadata)
-    except EngineError as error:
-        return Verdict("Cannot be used", "bad", error.message)
-    free_bytes = computer.memory_available_bytes
-    weights_bytes = entry.summary.size_bytes
-    n_ctx = choose_n_ctx(shape, weights_bytes, free_bytes)
-    memory = predict(shape, weights_bytes, n_ctx)
-    reason = sum_in_words(memory, n_ctx, free_bytes)
-    if memory.total_bytes <= usable_bytes(free_bytes):
-        return Verdict("Runs on the processor", "good", reason, memory, n_ctx)
-    figures = f"needs {format_bytes(memory.total_bytes)}, {format_bytes(free_bytes)} free"
-    if memory.total_bytes <= free_bytes:
-        return Verdict(f"Might fit: {figures}", "caution", reason, memory, n_ctx)
-    return Verdict(f"Too large: {figures}", "bad", reason, memory, n_ctx)
+    asked = Asked(conditions.n_ctx, is_capped=True)
+    return say(judge_estimate(estimate, conditions.computer, asked, conditions.releasable), conditions)
 
 
-def sum_in_words(memory: Memory, n_ctx: int, free_bytes: int) -> str:
-    """The memory a model takes, part by part, against what is free; one line a part."""
-    parts = (
-        (memory.weights_bytes, "weights"),
-        (memory.kv_cache_bytes, f"context of {format_count(n_ctx)} tokens"),
-        (memory.compute_bytes + memory.runtime_bytes, "buffers"),
-    )
-    lines = [f"{format_bytes(size_bytes)} {what}" for size_bytes, what in parts]
-    lines.append(f"= {format_bytes(memory.total_bytes)} of {format_bytes(free_bytes)} free")
+def say(fit: Fit, conditions: Conditions) -> Verdict:
+    """The badge for `fit`."""
+    reason = f"{fit.words}\n\n{sums_in_words(fit)}"
+    match fit.kind:
+        case "gpu":
+            return Verdict("Runs on the graphics card", "good", reason, fit)
+        case "partly":
+            return Verdict("Partly on the graphics card", "caution", reason, fit)
+        case "cpu":
+            return Verdict("Runs on the processor", "good", reason, fit)
+        case "not":
+            need_bytes = fit.held_bytes(MAIN_MEMORY)
+            free_bytes = conditions.computer.memory_available_bytes
+            free_bytes += conditions.releasable.get(MAIN_MEMORY, 0)
+            figures = f"needs {format_bytes(need_bytes)}, {format_bytes(free_bytes)} free"
+            if need_bytes <= free_bytes:
+                return Verdict(f"Might fit: {figures}", "caution", reason, fit)
+            return Verdict(f"Too large: {figures}", "bad", reason, fit)
+
+
+def sums_in_words(fit: Fit) -> str:
+    """The memory a model takes, part by part, on each device; one line a device."""
+    lines = []
+    for need in fit.needs:
+        if need.weights_bytes or need.device == MAIN_MEMORY:
+            where = "Main memory" if need.device == MAIN_MEMORY else need.device
+            parts = (
+                (need.weights_bytes, "weights"),
+                (need.kv_bytes, "context"),
+                (need.compute_bytes + need.runtime_bytes, "buffers"),
+            )
+            words = " + ".join(f"{format_bytes(size)} {what}" for size, what in parts)
+            total, usable = format_bytes(need.total_bytes), format_bytes(fit.usable[need.device])
+            lines.append(f"{where}: {words} = {total} of {usable} that may be used")
     lines.append("GB are 1,000,000,000 bytes.")
     return "\n".join(lines)

@@ -277,7 +277,7 @@ class ShrinkPage(QWidget):
     def _show_problem(
         self, error: EngineError, action_text: str | None = None, action: object = None
     ) -> None:
-        card = ProblemCard(error, action_text)
+        card = ProblemCard(error, *([action_text] if action_text else []))
         card.dismissed.connect(self._clear_problems)
         if callable(action):
             card.action.connect(self._clear_problems)

@@ -35,7 +35,8 @@ class Fitted(msgspec.Struct, frozen=True):
 class Fit(Job, frozen=True):
     """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE on the hub.
 
-    `n_ctx` 0 and `kv_type` None leave these to Snug. Raises what opening it raises, of the hub also
+    `n_ctx` 0 and `kv_type` None leave these to Snug; `is_capped` keeps the context to what the model
+    was trained for. `released` are bytes by device that become free before it is loaded. Raises what opening it raises, of the hub also
     NetworkError and AccessDenied, and FormatError for a checkpoint: only a GGUF runs as it is.
     """
 
@@ -45,6 +46,8 @@ class Fit(Job, frozen=True):
     n_ctx: int = 0
     kv_type: KvType | None = None
     is_offline: bool = False
+    is_capped: bool = False
+    released: dict[str, int] = {}
 
     def run(self) -> Generator[Progress, None, Fitted]:
         is_file = Path(self.model).exists() or self.model.lower().endswith(".gguf")
@@ -93,7 +96,8 @@ class Fit(Job, frozen=True):
                 n_layers=estimate.n_layers,
                 n_ctx_train=estimate.shape.n_ctx_train,
                 has_experts=estimate.has_experts,
-                asked=Asked(self.n_ctx, self.kv_type),
+                asked=Asked(self.n_ctx, self.kv_type, is_capped=self.is_capped),
+                released=self.released,
             )
         bandwidth = read_bandwidth(default_n_threads(), MEASURED_BYTES)
         return Fitted(

@@ -9,7 +9,7 @@ import msgspec
 from engine.fit.estimate import GPU_RUNTIME_BYTES, Estimate
 from engine.fit.memory import CPU_RUNTIME_BYTES, Memory, predict
 from engine.fit.run import MAIN_MEMORY
-from engine.fit.verdict import USEFUL_N_CTX, Asked, Kind, Verdict, judge
+from engine.fit.verdict import USEFUL_N_CTX, Asked, Kind, Verdict, judge_estimate
 from engine.hardware import Computer
 from engine.quantize.recipe import RECIPES
 from engine.quantize.write import Plan, plan
@@ -58,7 +58,8 @@ def recommend(source: ModelSource, computer: Computer, n_ctx: int = 0) -> Recomm
     estimates = {name: Estimate.of(p.metadata, p.tensors) for name, p in plans.items()}
     n_ctx_train = next(iter(estimates.values())).shape.n_ctx_train
     n_ctx = n_ctx or min(USEFUL_N_CTX, n_ctx_train or USEFUL_N_CTX)
-    verdicts = {name: _verdict(estimates[name], computer, n_ctx) for name in plans}
+    asked = Asked(n_ctx, "f16")
+    verdicts = {name: judge_estimate(estimates[name], computer, asked) for name in plans}
     choices = tuple(
         Choice(
             recipe=name,
@@ -76,16 +77,6 @@ def recommend(source: ModelSource, computer: Computer, n_ctx: int = 0) -> Recomm
     reason = _reason_for(choices[chosen], verdicts[choices[chosen].recipe], computer, n_ctx)
     neighbours = _neighbours(choices, chosen)
     return Recommendation(choices[chosen].recipe, reason, choices, n_ctx, neighbours)
-
-
-def _verdict(estimate: Estimate, computer: Computer, n_ctx: int) -> Verdict:
-    return judge(
-        lambda run: estimate.needs(run, computer.gpus),
-        computer,
-        n_layers=estimate.n_layers,
-        has_experts=estimate.has_experts,
-        asked=Asked(n_ctx, "f16"),
-    )
 
 
 def _memory(to_make: Plan, estimate: Estimate, verdict: Verdict, n_ctx: int) -> Memory:
@@ -111,11 +102,11 @@ def _choose(choices: tuple[Choice, ...]) -> int | None:
 def _reason_for(choice: Choice, verdict: Verdict, computer: Computer, n_ctx: int) -> str:
     device = MAIN_MEMORY
     if verdict.kind == "gpu":
-        held = [gpu for gpu in computer.gpus if _held_bytes(verdict, gpu.name)]
+        held = [gpu for gpu in computer.gpus if verdict.held_bytes(gpu.name)]
         device = held[0].name
         names = " and ".join(gpu.description or gpu.name for gpu in held)
         where = f"runs entirely on the {names}"
-        need = sum(_held_bytes(verdict, gpu.name) for gpu in held)
+        need = sum(verdict.held_bytes(gpu.name) for gpu in held)
         usable = sum(verdict.usable[gpu.name] for gpu in held)
     elif verdict.kind == "partly":
         where = "fits, partly on the GPU and partly in main memory"
@@ -123,7 +114,7 @@ def _reason_for(choice: Choice, verdict: Verdict, computer: Computer, n_ctx: int
         usable = sum(verdict.usable.values())
     else:
         where = "fits in this computer's memory"
-        need, usable = _held_bytes(verdict, device), verdict.usable[device]
+        need, usable = verdict.held_bytes(device), verdict.usable[device]
     return (
         f"{choice.recipe} is the widest that {where}: with {n_ctx:,} tokens of context it "
         f"needs {format_bytes(need)} of the {format_bytes(usable)} it may use."
@@ -133,7 +124,7 @@ def _reason_for(choice: Choice, verdict: Verdict, computer: Computer, n_ctx: int
 def _reason_against(narrowest: Choice, verdict: Verdict, n_ctx: int) -> str:
     return (
         f"Nothing fits: even {narrowest.recipe} needs"
-        f" {format_bytes(_held_bytes(verdict, MAIN_MEMORY))} with {n_ctx:,} tokens of context,"
+        f" {format_bytes(verdict.held_bytes(MAIN_MEMORY))} with {n_ctx:,} tokens of context,"
         f" and {format_bytes(verdict.usable[MAIN_MEMORY])} may be used here."
     )
 
@@ -157,11 +148,3 @@ def _neighbours(choices: tuple[Choice, ...], chosen: int) -> str:
         bits = f"{this.bits_per_weight - narrower.bits_per_weight:.1f} bits per weight"
         said.append(f"{narrower.recipe} would save {less} and cost {bits}.")
     return " ".join(said)
-
-
-def _held_bytes(verdict: Verdict, device: str) -> int:
-    return sum(
-        need.total_bytes
-        for need in verdict.needs
-        if need.device == device and (need.weights_bytes or device == MAIN_MEMORY)
-    )

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.fit.estimate import Estimate
 from engine.fit.memory import LONGEST_DEFAULT_N_CTX, SHORTEST_N_CTX, usable_bytes
 from engine.fit.run import MAIN_MEMORY, KvType, Need, Run
 from engine.fit.shape import CELLS
@@ -28,13 +29,29 @@ class Verdict(msgspec.Struct, frozen=True):
     usable: dict[str, int]
     """What a model may take of each device's memory, in bytes."""
 
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.held_bytes(need.device) for need in self.needs)
+
+    def held_bytes(self, device: str) -> int:
+        """What `device` holds, with its runtime if it has a part in the model at all."""
+        return sum(
+            need.total_bytes
+            for need in self.needs
+            if need.device == device and (need.weights_bytes or device == MAIN_MEMORY)
+        )
+
 
 class Asked(msgspec.Struct, frozen=True):
-    """What the user wants: 0 and None leave the choice to Snug."""
+    """What the user wants: 0 and None leave the choice to Snug.
+
+    `is_capped`: no longer a context than the model was trained for.
+    """
 
     n_ctx: int = 0
     kv_type: KvType | None = None
     n_gpu_layers: int = -1
+    is_capped: bool = False
 
 
 def judge(
@@ -51,6 +68,8 @@ def judge(
 
     `needs` tells what a way takes, `released` what would become free first (a loaded model).
     """
+    if asked.is_capped and n_ctx_train:
+        asked = msgspec.structs.replace(asked, n_ctx=min(asked.n_ctx, n_ctx_train))
     gpus = computer.gpus
     usable = usable_by_device(computer, released or {})
     longest = min(asked.n_ctx or LONGEST_DEFAULT_N_CTX, n_ctx_train or LONGEST_DEFAULT_N_CTX)
@@ -93,6 +112,24 @@ def judge(
             if fits(Run(n_ctx, kv)):
                 return verdict("cpu", Run(n_ctx, kv))
     return verdict("not", Run(contexts[-1], _kv_types(asked)[0]))
+
+
+def judge_estimate(
+    estimate: Estimate,
+    computer: Computer,
+    asked: Asked = Asked(),  # noqa: B008 - frozen
+    released: dict[str, int] | None = None,
+) -> Verdict:
+    """The same by our own sums: in a tenth of a millisecond, without llama.cpp."""
+    return judge(
+        lambda run: estimate.needs(run, computer.gpus),
+        computer,
+        n_layers=estimate.n_layers,
+        n_ctx_train=estimate.shape.n_ctx_train,
+        has_experts=estimate.has_experts,
+        asked=asked,
+        released=released,
+    )
 
 
 def usable_by_device(computer: Computer, released: dict[str, int]) -> dict[str, int]:

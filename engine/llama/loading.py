@@ -21,7 +21,7 @@ from engine.inference import LoadSettings
 from engine.jobs import Step
 from engine.llama.context import Context
 from engine.llama.ggml import devices
-from engine.llama.memory import probes_of
+from engine.llama.memory import BufferMemory, probes_of
 from engine.llama.model import Model, load_model, open_model_file
 from engine.llama.threads import default_n_threads
 from engine.words import format_bytes
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 class Loaded(msgspec.Struct, frozen=True):
     """A model with its context, and what it was expected to take and takes, in bytes.
 
-    `taken_bytes` is 0 where llama.cpp does not tell.
+    `taken` is by device, and empty where llama.cpp does not tell.
     """
 
     model: Model
     context: Context
     device: str
     predicted_bytes: int
-    taken_bytes: int
+    taken: dict[str, int]
 
 
 def load_to_fit(path: str | Path, settings: LoadSettings) -> Generator[Step, None, Loaded]:
@@ -82,9 +82,10 @@ def load_to_fit(path: str | Path, settings: LoadSettings) -> Generator[Step, Non
         context=context,
         device="CPU" if on_cpu else _device(computer),
         predicted_bytes=sum(need.total_bytes - need.runtime_bytes for need in verdict.needs),
-        taken_bytes=sum(buffer.total_bytes for buffer in context.memory()),
+        taken=_by_device(context.memory()),
     )
-    log.info("memory: predicted %d, taken %d bytes", loaded.predicted_bytes, loaded.taken_bytes)
+    taken_bytes = sum(loaded.taken.values())
+    log.info("memory: predicted %d, taken %d bytes", loaded.predicted_bytes, taken_bytes)
     return loaded
 
 
@@ -104,7 +105,9 @@ def choose(
             n_layers=estimate.n_layers,
             n_ctx_train=estimate.shape.n_ctx_train,
             has_experts=estimate.has_experts,
-            asked=Asked(settings.n_ctx, settings.kv_type, settings.n_gpu_layers),
+            asked=Asked(
+                settings.n_ctx, settings.kv_type, settings.n_gpu_layers, settings.is_capped
+            ),
         )
         return verdict, verdict.kind != "not" and probes.is_rearranged(verdict.run)
 
@@ -139,6 +142,13 @@ def _load(
         model.close()
         raise
     return model, context
+
+
+def _by_device(buffers: tuple[BufferMemory, ...]) -> dict[str, int]:
+    taken: dict[str, int] = {}
+    for buffer in buffers:
+        taken[buffer.device] = taken.get(buffer.device, 0) + buffer.total_bytes
+    return taken
 
 
 def _device(computer: Computer) -> str:

@@ -77,7 +77,7 @@ class Session:
             device=loaded.device,
             load_seconds=time.monotonic() - started,
             predicted_bytes=loaded.predicted_bytes,
-            taken_bytes=loaded.taken_bytes,
+            taken=loaded.taken,
         )
         threads = None if settings.n_threads else ThreadCount(context.n_threads)
         return Session(model, context, info, threads)
