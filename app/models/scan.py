@@ -14,6 +14,7 @@ from PySide6.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
     from app.models.verdict import Verdict
+    from engine.disk_use import DiskUse
     from engine.hardware import Computer
     from engine.leftovers import Leftover
     from engine.library import Entry, Library
@@ -31,6 +32,7 @@ class Shelf(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...]
     leftovers: tuple[Leftover, ...]
+    disk: DiskUse
     computer: Computer
 
 
@@ -83,9 +85,11 @@ class Scan(QObject):
 def look_through(library: Library) -> Shelf:
     """Scan `library` and judge each model for this computer as it is now."""
     from app.models.verdict import judge
+    from engine.disk_use import disk_use
     from engine.hardware import detect
     from engine.leftovers import find_leftovers
 
-    computer = detect()
-    rows = tuple(Row(entry, judge(entry, computer)) for entry in library.scan())
-    return Shelf(rows, find_leftovers(library.models_folder), computer)
+    computer, folder = detect(), library.models_folder
+    entries = library.scan()
+    rows = tuple(Row(entry, judge(entry, computer)) for entry in entries)
+    return Shelf(rows, find_leftovers(folder), disk_use(folder, entries), computer)
