@@ -1,6 +1,6 @@
 """The Models page: what is on this computer, its details, and what can be done with it.
 
-Files are only ever added by reference; removing one asks first and says what is lost.
+Files are only ever added by reference; what is removed can be brought back.
 """
 
 from __future__ import annotations
@@ -24,14 +24,24 @@ from app import theme
 from app.context import AppContext
 from app.models.details import Details
 from app.models.drop import DropArea
+from app.models.foot import ShelfFoot
 from app.models.leftovers import LeftoverStrip
 from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
-from app.models.remove import ask_to_remove
+from app.models.remove import Remover
 from app.models.reveal import reveal
 from app.models.scan import Row, Scan, Shelf
 from app.problems import ProblemCard
-from app.widgets import Card, SecondaryButton, SegmentedControl, column, row, second, title
+from app.widgets import (
+    Card,
+    SecondaryButton,
+    SegmentedControl,
+    Toast,
+    column,
+    row,
+    second,
+    title,
+)
 from engine.addable import find_addable
 from engine.errors import EngineError
 from engine.words import format_bytes, plural
@@ -61,6 +71,11 @@ class ModelsPage(QWidget):
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
         self._build()
+        self.toast = Toast(self)
+        self._remover = Remover(self, context.settings, self.toast)
+        self._remover.changed.connect(self._on_removed_or_back)
+        self._remover.failed.connect(self._show_problem)
+        QShortcut(QKeySequence.StandardKey.Undo, self, self.toast.undo)
         self._drop = DropArea(self, "Drop to add; nothing is copied")
         self._drop.dropped.connect(self.add)
         context.tasks.added.connect(self._on_task_added)
@@ -121,6 +136,10 @@ class ModelsPage(QWidget):
         )
         self.hint.setContentsMargins(8, 0, 8, 8)
         shelf.body.addWidget(self.hint)
+        self.foot = ShelfFoot(self._context)
+        self.foot.arranged.connect(self._show_rows)
+        self.foot.failed.connect(self._show_problem)
+        shelf.body.addWidget(self.foot)
         whole = QWidget()
         box = row(shelf, self.details, spacing=theme.SPACE_16)
         box.setStretch(0, 1)
@@ -186,23 +205,24 @@ class ModelsPage(QWidget):
         self.refresh()
 
     def _on_found(self, shelf: Shelf) -> None:
-        self._list.set_rows(shelf.rows)
+        self.foot.show_found(shelf.rows, shelf.disk)
         if self.tabs.value == "here":
             self._stack.setCurrentIndex(1)
-        self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
-        if self.tabs.value == "here":
             self.leftovers.show_leftovers(shelf.leftovers)
-        sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
-        words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
-        words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")
-        self._sum.setText(" · ".join(words))
+        self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
+        memory = format_bytes(shelf.computer.memory_available_bytes)
+        self._sum.setText(f"{plural(len(shelf.rows), 'model')} · {memory} of memory free")
+        self._show_rows()
+        self.scanned.emit()
+
+    def _show_rows(self) -> None:
+        self._list.set_rows(self.foot.arrange(), are_copies=self.foot.is_filtering)
         index = self._list.index_of(self._selected_path)
         self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))
         if row := self.current_row():
             self.details.show_row(row)
             if self.hasFocus():
                 self.view.setFocus(Qt.FocusReason.OtherFocusReason)
-        self.scanned.emit()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -241,6 +261,7 @@ class ModelsPage(QWidget):
             self._selected_path = found[0]
         if added != list(self._context.settings.value.added_models):
             self._context.settings.update(added_models=tuple(added))
+            self.foot.show_all()
         self.refresh()
 
     def _on_add_file_clicked(self) -> None:
@@ -295,13 +316,11 @@ class ModelsPage(QWidget):
     def _remove(self) -> None:
         row = self.current_row()
         if row and not (row.entry.is_starter or row.entry.origin):
-            ask_to_remove(
-                self,
-                row,
-                self._context.settings,
-                on_done=self.refresh,
-                on_failed=self._show_problem,
-            )
+            self._remover.remove(row)
+
+    def _on_removed_or_back(self, path: str) -> None:
+        self._selected_path = path
+        self.refresh()
 
 
 def _discard(card: QWidget) -> None:
