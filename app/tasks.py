@@ -178,6 +178,7 @@ class Tasks(QObject):
         self._queues: dict[Lane, deque[Task]] = {"compute": deque(), "network": deque()}
         self._running: dict[Lane, Task | None] = {"compute": None, "network": None}
         self._start = start
+        self._is_closed = False
 
     @property
     def active(self) -> list[Task]:
@@ -199,6 +200,9 @@ class Tasks(QObject):
     def ask(self, job: Job) -> Task:
         """Run a short `job` at once, in its own worker, beside the queue and unlisted."""
         task = Task(job, "", self)
+        if self._is_closed:  # a timer of a page that closes went off
+            task.cancel()
+            return task
         self._asked.append(task)
         task.exited.connect(self._on_answered)
         task._begin(self._start)
@@ -209,7 +213,8 @@ class Tasks(QObject):
         self.changed.emit()
 
     def shutdown(self) -> None:
-        """Cancel everything and wait until no process is left."""
+        """Cancel everything and wait until no process is left; none is started after that."""
+        self._is_closed = True
         for queue in self._queues.values():
             queue.clear()
         tasks = self.listed + self._asked
@@ -223,6 +228,8 @@ class Tasks(QObject):
             task._stop_worker(wait=True)
 
     def _start_next(self) -> None:
+        if self._is_closed:
+            return
         for lane, queue in self._queues.items():
             if self._running[lane] is None and queue:
                 task = self._running[lane] = queue.popleft()

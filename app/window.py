@@ -141,6 +141,8 @@ class Window(QMainWindow):
             case "chat":
                 page.models_requested.connect(lambda: self.show_page("models"))
                 page.discover_requested.connect(self._show_discover)
+                session = page.session
+                session.changed.connect(lambda: self.context.computer.set_loaded(session.info))
                 page.files_dropped.connect(lambda paths: self.page("models").add(paths))
             case "models":
                 page.chat_requested.connect(self.chat_with)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
+from collections import deque
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import CorruptFile
-from engine.files import bytes_on_disk, new_file, read_error
+from engine.errors import AlreadyExists, CorruptFile
+from engine.files import bytes_on_disk, make_folder, new_file, read_error, write_error
 from engine.jobs import Progress
 
 T = TypeVar("T")
@@ -70,6 +72,46 @@ def copy_file(source: Path, target: Path) -> Generator[int, None, None]:
         )
     with contextlib.suppress(OSError):  # a disk that keeps no times
         shutil.copystat(source, target)
+
+
+def move_path(source: Path, target: Path) -> None:
+    """Give a file or folder another place, on another disk too; takes long there.
+
+    Raises AlreadyExists for a place that is taken, and what `copy_file` and `write_error` give.
+    """
+    if os.path.lexists(target):
+        raise AlreadyExists(
+            f"Another {target.name} is in {target.parent} by now.",
+            hint="Move it away or rename it, then try again.",
+            details=str(source),
+        )
+    make_folder(target.parent)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise write_error(error, target) from error
+        _bring(source, target)
+
+
+def _bring(source: Path, target: Path) -> None:
+    """Copy `source` to another disk and remove it; a folder gets its name when all is in it."""
+    if not source.is_dir():
+        deque(copy_file(source, target), maxlen=0)
+        source.unlink()
+        return
+    staged = target.with_name(f".{target.name}.new")
+    try:
+        for file in (file for file in source.rglob("*") if file.is_file()):
+            copy = staged / file.relative_to(source)
+            make_folder(copy.parent)
+            deque(copy_file(file, copy), maxlen=0)
+        staged.rename(target)
+    except OSError as error:
+        raise write_error(error, target) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
 
 
 def _blocks(path: Path) -> Generator[bytes, None, None]:

@@ -22,13 +22,12 @@ from app.chat.picker import ModelPicker
 from app.chat.problem_place import ProblemPlace
 from app.chat.remedies import remedies
 from app.chat.session import Session, State
-from app.chat.toast import Toast
 from app.chat.told import told
 from app.chat.transcript import Transcript
 from app.context import AppContext
 from app.models.drop import DropArea
 from app.store import Message, Role, Store
-from app.widgets import column, row
+from app.widgets import Toast, column, row
 from engine import starter
 from engine.errors import EngineError
 from engine.words import format_percent

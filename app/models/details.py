@@ -125,10 +125,10 @@ class Details(Card):
         self.remove_button.setVisible(not (entry.is_starter or entry.origin))
         self._show_facts(facts_of(row) | fit_facts(row.verdict.fit) | load_facts(load))
 
-    def show_exact(self, fit: Fit, verdict: Verdict, tokens_per_second: float | None) -> None:
+    def show_exact(self, verdict: Verdict, tokens_per_second: float | None) -> None:
         """Put what llama.cpp says in the place of the estimate."""
         self._show_badge(verdict)
-        for what, (text, tooltip) in fit_facts(fit, tokens_per_second).items():
+        for what, (text, tooltip) in fit_facts(verdict.fit, tokens_per_second).items():
             self._show_fact(what, text, tooltip)
 
     def _show_badge(self, verdict: Verdict) -> None:

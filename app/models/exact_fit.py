@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
@@ -50,10 +49,12 @@ class ExactFit(QObject):
             released=conditions.releasable,
         )
         self._question = self._tasks.ask(job)
-        self._question.finished.connect(partial(self._on_answered, self._question))
+        # Not by `partial`: a bound method goes with its object, when the page goes.
+        self._question.finished.connect(self._on_answered)
 
-    def _on_answered(self, question: Task) -> None:
-        if question is self._question:
+    def _on_answered(self) -> None:
+        question = self._question
+        if question and question is self.sender():
             self._question = None
             if question.result:  # without one the estimate stays
                 self.found.emit(self._row, question.result)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
 
 from app.models.scan import Row
 from app.models.verdict import Tone
-from engine.words import format_bytes, format_count
+from engine.words import format_bytes, format_count, format_path
 
 Index = QModelIndex | QPersistentModelIndex
 ROW_ROLE = Qt.ItemDataRole.UserRole
@@ -31,13 +32,18 @@ class ModelList(QAbstractListModel):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[Row, ...] = ()
+        self._facts = facts
 
     @property
     def rows(self) -> tuple[Row, ...]:
         return self._rows
 
-    def set_rows(self, rows: tuple[Row, ...]) -> None:
-        """Show `rows`; the same models in the same order keep selection and scroll position."""
+    def set_rows(self, rows: tuple[Row, ...], *, are_copies: bool = False) -> None:
+        """Show `rows`; the same models in the same order keep selection and scroll position.
+
+        Of copies of one model it is said where each lies, not what it is.
+        """
+        self._facts = places if are_copies else facts
         if [row.entry.path for row in rows] == [row.entry.path for row in self._rows]:
             self._rows = rows
             if rows:
@@ -63,20 +69,20 @@ class ModelList(QAbstractListModel):
             case Qt.ItemDataRole.UserRole:
                 return row
             case _ if role == LINES_ROLE:
-                return lines(row)
+                return lines(row, self._facts)
             case Qt.ItemDataRole.DisplayRole:
                 return row.entry.name
             case Qt.ItemDataRole.ToolTipRole:
                 return row.verdict.reason
             case Qt.ItemDataRole.AccessibleTextRole:
-                return ", ".join((row.entry.name, *facts(row), row.verdict.words))
+                return ", ".join((row.entry.name, *self._facts(row), row.verdict.words))
         return None
 
 
-def lines(row: Row) -> Lines:
+def lines(row: Row, facts_of: Callable[[Row], tuple[str, ...]]) -> Lines:
     verdict, summary = row.verdict, row.entry.summary
     size = format_bytes(summary.size_bytes) if summary else ""
-    return Lines(row.entry.name, facts(row), size, verdict.words, verdict.tone)
+    return Lines(row.entry.name, facts_of(row), size, verdict.words, verdict.tone)
 
 
 def facts(row: Row) -> tuple[str, ...]:
@@ -86,3 +92,10 @@ def facts(row: Row) -> tuple[str, ...]:
         return (row.entry.problem,)
     kind = ("Checkpoint",) if summary.kind == "checkpoint" else ()
     return (*kind, f"{format_count(summary.n_params)} parameters", summary.type)
+
+
+def places(row: Row) -> tuple[str, ...]:
+    """What is said of one of several copies under its name: whose it is, and where."""
+    entry = row.entry
+    owner = entry.origin or ("Models folder" if entry.own else "Added")
+    return ("Part of Snug",) if entry.is_starter else (owner, format_path(entry.path))

@@ -1,6 +1,6 @@
 """The Models page: what is on this computer, its details, and what can be done with it.
 
-Files are only ever added by reference; removing one asks first and says what is lost.
+Files are only ever added by reference; what is removed can be brought back.
 """
 
 from __future__ import annotations
@@ -22,22 +22,36 @@ from PySide6.QtWidgets import (
 
 from app import theme
 from app.context import AppContext
+from app.models.context_slider import ContextSlider
 from app.models.details import Details
 from app.models.drop import DropArea
+from app.models.exact_fit import ExactFit
+from app.models.foot import ShelfFoot
 from app.models.leftovers import LeftoverStrip
 from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
-from app.models.remove import ask_to_remove
+from app.models.remove import Remover
 from app.models.reveal import reveal
 from app.models.scan import Row, Scan, Shelf
+from app.models.verdict import Conditions, say
 from app.problems import ProblemCard
-from app.widgets import Card, SecondaryButton, SegmentedControl, column, row, second, title
+from app.widgets import (
+    Card,
+    SecondaryButton,
+    SegmentedControl,
+    Toast,
+    column,
+    row,
+    second,
+    title,
+)
 from engine.addable import find_addable
 from engine.errors import EngineError
 from engine.words import format_bytes, plural
 
 if TYPE_CHECKING:
     from app.discover.page import DiscoverPage
+    from engine.fit.job import Fitted
     from engine.hub.download import Note
 
 log = logging.getLogger(__name__)
@@ -60,11 +74,20 @@ class ModelsPage(QWidget):
         self._scan = Scan(self)
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
+        self._conditions: Conditions | None = None
+        self._exact = ExactFit(context.tasks, self)
+        self._exact.found.connect(self._on_exact)
         self._build()
+        self.toast = Toast(self)
+        self._remover = Remover(self, context.settings, self.toast)
+        self._remover.changed.connect(self._on_removed_or_back)
+        self._remover.failed.connect(self._show_problem)
+        QShortcut(QKeySequence.StandardKey.Undo, self, self.toast.undo)
         self._drop = DropArea(self, "Drop to add; nothing is copied")
         self._drop.dropped.connect(self.add)
         context.tasks.added.connect(self._on_task_added)
         context.settings.changed.connect(self._on_settings_changed)
+        context.computer.changed.connect(self._refresh_if_shown)
 
     # What it is made of
 
@@ -114,6 +137,12 @@ class ModelsPage(QWidget):
         QShortcut(QKeySequence.StandardKey.Refresh, self, self.refresh)
         shelf = Card()
         shelf.body.setContentsMargins(8, 8, 8, 8)
+        self.context_slider = ContextSlider()
+        self.context_slider.moved.connect(lambda _n_ctx: self._show_rows())
+        self.context_slider.settled.connect(
+            lambda n_ctx: self._context.settings.update(n_ctx=n_ctx)
+        )
+        shelf.body.addWidget(self.context_slider)
         shelf.body.addWidget(self.view)
         self.hint = second(
             "The starter is a toy. To add a real model, drop a GGUF file or a checkpoint folder on"
@@ -121,6 +150,10 @@ class ModelsPage(QWidget):
         )
         self.hint.setContentsMargins(8, 0, 8, 8)
         shelf.body.addWidget(self.hint)
+        self.foot = ShelfFoot(self._context)
+        self.foot.arranged.connect(self._show_rows)
+        self.foot.failed.connect(self._show_problem)
+        shelf.body.addWidget(self.foot)
         whole = QWidget()
         box = row(shelf, self.details, spacing=theme.SPACE_16)
         box.setStretch(0, 1)
@@ -166,7 +199,9 @@ class ModelsPage(QWidget):
 
     def refresh(self) -> None:
         """Look again; the list changes when the scan has ended."""
-        self._scan.start(self._context.library)
+        computer = self._context.computer
+        computer.look()
+        self._scan.start(self._context.library, computer.devices)
 
     def current_row(self) -> Row | None:
         row: Row | None = self.view.currentIndex().data(ROW_ROLE)
@@ -186,23 +221,43 @@ class ModelsPage(QWidget):
         self.refresh()
 
     def _on_found(self, shelf: Shelf) -> None:
-        self._list.set_rows(shelf.rows)
+        self._conditions = Conditions(shelf.computer)
+        self.context_slider.set_value(self._context.settings.value.n_ctx)
+        self.foot.show_found(shelf.rows, shelf.disk)
         if self.tabs.value == "here":
             self._stack.setCurrentIndex(1)
-        self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
-        if self.tabs.value == "here":
             self.leftovers.show_leftovers(shelf.leftovers)
-        sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
-        words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
-        words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")
-        self._sum.setText(" · ".join(words))
+        self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
+        memory = format_bytes(shelf.computer.memory_available_bytes)
+        self._sum.setText(f"{plural(len(shelf.rows), 'model')} · {memory} of memory free")
+        self._show_rows()
+        self.scanned.emit()
+
+    def _show_rows(self) -> None:
+        self._list.set_rows(self._judged(self.foot.arrange()), are_copies=self.foot.is_filtering)
         index = self._list.index_of(self._selected_path)
         self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))
         if row := self.current_row():
-            self.details.show_row(row)
+            self._show_details(row)
             if self.hasFocus():
                 self.view.setFocus(Qt.FocusReason.OtherFocusReason)
-        self.scanned.emit()
+
+    def _judged(self, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+        """The rows, to be judged for the context asked for and the memory as it is."""
+        assert self._conditions
+        conditions = msgspec.structs.replace(
+            self._conditions,
+            n_ctx=self.context_slider.value,
+            releasable=self._context.computer.releasable,
+        )
+        return tuple(msgspec.structs.replace(row, conditions=conditions) for row in rows)
+
+    def _show_details(self, row: Row) -> None:
+        self.details.show_row(row, self._context.computer.loads.get(row.entry.path))
+        self._exact.ask(row)
+
+    def _on_exact(self, row: Row, fitted: Fitted) -> None:
+        self.details.show_exact(say(fitted.as_verdict(), row.conditions), fitted.tokens_per_second)
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -212,7 +267,7 @@ class ModelsPage(QWidget):
         row: Row | None = current.data(ROW_ROLE)
         if row:
             self._selected_path = row.entry.path
-            self.details.show_row(row)
+            self._show_details(row)
 
     def _on_task_added(self, task: QObject) -> None:
         # A shrunk or converted model is on the shelf once its task has ended.
@@ -241,6 +296,7 @@ class ModelsPage(QWidget):
             self._selected_path = found[0]
         if added != list(self._context.settings.value.added_models):
             self._context.settings.update(added_models=tuple(added))
+            self.foot.show_all()
         self.refresh()
 
     def _on_add_file_clicked(self) -> None:
@@ -295,13 +351,11 @@ class ModelsPage(QWidget):
     def _remove(self) -> None:
         row = self.current_row()
         if row and not (row.entry.is_starter or row.entry.origin):
-            ask_to_remove(
-                self,
-                row,
-                self._context.settings,
-                on_done=self.refresh,
-                on_failed=self._show_problem,
-            )
+            self._remover.remove(row)
+
+    def _on_removed_or_back(self, path: str) -> None:
+        self._selected_path = path
+        self.refresh()
 
 
 def _discard(card: QWidget) -> None:

@@ -15,6 +15,7 @@ from PySide6.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
     from app.models.verdict import Conditions, Verdict
+    from engine.disk_use import DiskUse
     from engine.fit.estimate import Estimate
     from engine.hardware import Computer, Device
     from engine.leftovers import Leftover
@@ -41,6 +42,7 @@ class Shelf(msgspec.Struct, frozen=True):
 
     rows: tuple[Row, ...]
     leftovers: tuple[Leftover, ...]
+    disk: DiskUse
     computer: Computer
 
 
@@ -96,11 +98,12 @@ class Scan(QObject):
 def look_through(library: Library, devices: tuple[Device, ...] = ()) -> Shelf:
     """Scan `library`; its models are judged for this computer as it is now."""
     from app.models.verdict import Conditions
+    from engine.disk_use import disk_use
     from engine.hardware import detect
     from engine.leftovers import find_leftovers
 
-    computer = detect(devices)
+    computer, folder = detect(devices), library.models_folder
     conditions = Conditions(computer)
     entries = library.scan()
     rows = tuple(Row(entry, library.estimate(entry), conditions) for entry in entries)
-    return Shelf(rows, find_leftovers(library.models_folder), computer)
+    return Shelf(rows, find_leftovers(folder), disk_use(folder, entries), computer)

@@ -45,7 +45,9 @@ def judge(entry: Entry, estimate: Estimate | None, conditions: Conditions) -> Ve
     if estimate is None:
         return Verdict("Shrink it to chat", "neutral", "A checkpoint is a source for shrinking.")
     asked = Asked(conditions.n_ctx, is_capped=True)
-    return say(judge_estimate(estimate, conditions.computer, asked, conditions.releasable), conditions)
+    return say(
+        judge_estimate(estimate, conditions.computer, asked, conditions.releasable), conditions
+    )
 
 
 def say(fit: Fit, conditions: Conditions) -> Verdict:

@@ -185,7 +185,9 @@ class ShrinkPage(QWidget):
     # The recommendation
 
     def _ask_for_recommendation(self) -> None:
-        self._question = self._context.tasks.ask(Recommend(self._source))
+        self._question = self._context.tasks.ask(
+            Recommend(self._source, self._context.settings.value.n_ctx)
+        )
         self._question.finished.connect(partial(self._on_answered, self._question))
 
     def _forget_question(self) -> None:

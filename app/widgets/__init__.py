@@ -28,6 +28,7 @@ from app.widgets.labels import (
     title,
 )
 from app.widgets.progress import ProgressBar, has_motion, paint_ring
+from app.widgets.toast import Toast
 
 __all__ = [
     "Badge",
@@ -47,6 +48,7 @@ __all__ = [
     "SegmentedControl",
     "Select",
     "TextLink",
+    "Toast",
     "Tone",
     "body",
     "column",

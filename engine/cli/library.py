@@ -15,21 +15,26 @@ if TYPE_CHECKING:
 
 
 def library_list(args: argparse.Namespace) -> Any:
+    from engine.disk_use import disk_use
     from engine.leftovers import find_leftovers
 
     library = _library()
-    entries = library.scan()
-    if not args.json:
-        for entry in entries:
-            if entry.summary:
-                size, type_ = format_bytes(entry.summary.size_bytes), entry.summary.type
-            else:
-                size, type_ = "", entry.problem
-            origin = f"  ({entry.origin})" if entry.origin else ""
-            print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
-        for left in find_leftovers(library.models_folder):
-            print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
-    return entries
+    models, folder = library.scan(), library.models_folder
+    unfinished, disk = find_leftovers(folder), disk_use(folder, models)
+    if args.json:
+        return {"models": models, "unfinished": unfinished, "disk": disk}
+    for entry in models:
+        if entry.summary:
+            size, type_ = format_bytes(entry.summary.size_bytes), entry.summary.type
+        else:
+            size, type_ = "", entry.problem
+        origin = f"  ({entry.origin})" if entry.origin else ""
+        print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
+    for left in unfinished:
+        print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
+    used, free = format_bytes(disk.used_bytes), format_bytes(disk.free_bytes)
+    print(shown(f"{used} in {folder}, {free} free on its disk"))
+    return None
 
 
 def library_add(args: argparse.Namespace) -> Any:

@@ -11,6 +11,7 @@ import msgspec
 
 from engine.errors import FormatError
 from engine.fit.run import KvType, Need, Run
+from engine.fit.verdict import Asked, Kind, Verdict, judge
 from engine.jobs import Job, Progress
 
 
@@ -21,7 +22,7 @@ class Fitted(msgspec.Struct, frozen=True):
     """
 
     model: str
-    verdict: str
+    verdict: Kind
     words: str
     weights_bytes: int
     kv_bytes: int
@@ -31,13 +32,17 @@ class Fitted(msgspec.Struct, frozen=True):
     run: Run
     tokens_per_second: float | None
 
+    def as_verdict(self) -> Verdict:
+        return Verdict(self.verdict, self.words, self.run, self.devices, self.usable_bytes)
+
 
 class Fit(Job, frozen=True):
     """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE on the hub.
 
-    `n_ctx` 0 and `kv_type` None leave these to Snug; `is_capped` keeps the context to what the model
-    was trained for. `released` are bytes by device that become free before it is loaded. Raises what opening it raises, of the hub also
-    NetworkError and AccessDenied, and FormatError for a checkpoint: only a GGUF runs as it is.
+    `n_ctx` 0 and `kv_type` None leave these to Snug; `is_capped` keeps the context to what the
+    model was trained for. `released` are bytes by device that become free before it is loaded.
+    Raises what opening it raises, of the hub also NetworkError and AccessDenied, and FormatError
+    for a checkpoint: only a GGUF runs as it is.
     """
 
     Result: ClassVar = Fitted
@@ -47,7 +52,7 @@ class Fit(Job, frozen=True):
     kv_type: KvType | None = None
     is_offline: bool = False
     is_capped: bool = False
-    released: dict[str, int] = {}
+    released: dict[str, int] = {}  # noqa: RUF012 - frozen, and msgspec copies it
 
     def run(self) -> Generator[Progress, None, Fitted]:
         is_file = Path(self.model).exists() or self.model.lower().endswith(".gguf")
@@ -73,7 +78,6 @@ class Fit(Job, frozen=True):
         from engine._native import read_bandwidth
         from engine.fit.estimate import Estimate
         from engine.fit.speed import MEASURED_BYTES, tokens_per_second
-        from engine.fit.verdict import Asked, judge
         from engine.hardware import detect
         from engine.llama.ggml import devices
         from engine.llama.memory import probes_of

@@ -53,6 +53,12 @@ class Asked(msgspec.Struct, frozen=True):
     n_gpu_layers: int = -1
     is_capped: bool = False
 
+    def capped(self, n_ctx_train: int) -> Asked:
+        """The same for a model that was trained for `n_ctx_train` tokens, 0 if it does not tell."""
+        if not (self.is_capped and n_ctx_train):
+            return self
+        return msgspec.structs.replace(self, n_ctx=min(self.n_ctx, n_ctx_train))
+
 
 def judge(
     needs: Needs,
@@ -68,12 +74,10 @@ def judge(
 
     `needs` tells what a way takes, `released` what would become free first (a loaded model).
     """
-    if asked.is_capped and n_ctx_train:
-        asked = msgspec.structs.replace(asked, n_ctx=min(asked.n_ctx, n_ctx_train))
+    asked = asked.capped(n_ctx_train)
     gpus = computer.gpus
     usable = usable_by_device(computer, released or {})
-    longest = min(asked.n_ctx or LONGEST_DEFAULT_N_CTX, n_ctx_train or LONGEST_DEFAULT_N_CTX)
-    longest = asked.n_ctx or longest
+    longest = asked.n_ctx or min(LONGEST_DEFAULT_N_CTX, n_ctx_train or LONGEST_DEFAULT_N_CTX)
 
     shared = {MAIN_MEMORY, *(gpu.name for gpu in gpus if gpu.shares_main_memory)}
 

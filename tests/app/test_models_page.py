@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QFile, QObject, Qt, QUrl, Slot
+from PySide6.QtCore import QFile, QModelIndex, QObject, Qt, QUrl, Slot
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication, QLabel, QWidget
@@ -19,13 +19,15 @@ from pytestqt.qtbot import QtBot
 from app import theme
 from app.context import AppContext
 from app.models.details import Details
+from app.models.model_list import ROW_ROLE
 from app.models.page import ModelsPage
 from app.models.scan import Row
-from app.models.verdict import judge
+from app.models.verdict import Conditions, judge
 from app.problems import QuestionDialog
 from engine.hardware import Computer, Cpu
 from engine.hub.download import STAGING
 from engine.library import Library
+from engine.words import format_bytes
 from tests.helpers.gestures import click, drop, problems
 
 
@@ -60,6 +62,11 @@ def names(page: ModelsPage) -> list[str]:
 def own_rows(page: ModelsPage) -> list[Row]:
     """What is listed besides the starter, which always is and stands behind all that work."""
     return [row for row in page.rows if not row.entry.is_starter]
+
+
+def indexes(page: ModelsPage) -> list[QModelIndex]:
+    model = page.view.model()
+    return [model.index(number, 0) for number in range(model.rowCount())]
 
 
 def answer(page: QWidget, *, remove: bool) -> str:
@@ -112,7 +119,8 @@ def test_a_model_larger_than_memory_says_the_sum(context: AppContext, own: Path)
     (entry,) = Library(context.settings.value.models_folder).scan()
     small = Computer(400_000_000, 100_000_000, Cpu("", 1, 1, ()))
 
-    verdict = judge(entry, small)
+    estimate = Library(context.settings.value.models_folder).estimate(entry)
+    verdict = judge(entry, estimate, Conditions(small))
 
     assert verdict.tone == "bad"
     assert verdict.words.startswith("Too large: needs ") and verdict.words.endswith("100 MB free")
@@ -204,26 +212,37 @@ def test_what_is_no_model_gets_a_sentence_and_loses_nothing(
     assert names(page) == [own.name]
 
 
-def test_an_added_model_is_forgotten_and_never_deleted(
+def test_an_added_model_is_forgotten_and_remembered(
     qtbot: QtBot, context: AppContext, tiny_gguf: Path
 ) -> None:
-    context.settings.update(added_models=(str(tiny_gguf),))
+    """Nothing is lost, so nothing is asked."""
+    context.settings.update(added_models=("/gone/a.gguf", str(tiny_gguf), "/gone/b.gguf"))
     page = show_page(qtbot, context)
+    page.select(str(tiny_gguf))
 
-    click(page.details.remove_button)
     with qtbot.waitSignal(page.scanned):
-        words = answer(page, remove=True)
+        click(page.details.remove_button)
+    assert page.findChild(QuestionDialog) is None
+    assert tiny_gguf.name not in names(page) and tiny_gguf.exists()
+    assert context.settings.value.added_models == ("/gone/a.gguf", "/gone/b.gguf")
 
-    assert "stay where they are" in words
-    assert own_rows(page) == []
-    assert tiny_gguf.exists()
-    assert context.settings.value.added_models == ()
+    with qtbot.waitSignal(page.scanned):
+        click(page.toast.undo_button)
+    assert context.settings.value.added_models[1] == str(tiny_gguf)
+    assert page.view.currentIndex().data(ROW_ROLE).entry.path == str(tiny_gguf)
+    assert not page.toast.isVisible()
 
 
-def test_an_own_model_goes_to_the_trash_after_asking(
-    qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def trash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return tmp_path / "Trash"
+
+
+def test_an_own_model_goes_to_the_trash_after_asking_and_comes_back(
+    qtbot: QtBot, context: AppContext, own: Path, trash: Path
+) -> None:
+    data = own.read_bytes()
     page = show_page(qtbot, context)
 
     click(page.details.remove_button)
@@ -233,13 +252,63 @@ def test_an_own_model_goes_to_the_trash_after_asking(
     assert "moved to the trash" in words and str(own) in words
     assert not own.exists()
     assert own_rows(page) == []
-    assert [path.name for path in tmp_path.rglob("*.gguf")] == [own.name]
+    assert [path.name for path in trash.rglob("*.gguf")] == [own.name]
+
+    page.activateWindow()
+    qtbot.waitUntil(page.isActiveWindow)
+    with qtbot.waitSignal(page.scanned):
+        QTest.keyClick(page, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert own.read_bytes() == data and names(page) == [own.name]
+    assert not [path for path in trash.rglob("*") if path.is_file()], "nor a note of it"
+
+
+def test_all_parts_come_back(
+    qtbot: QtBot, context: AppContext, own: Path, trash: Path, tiny_checkpoint: Path
+) -> None:
+    parts = [own.with_name(f"Big-0000{part}-of-00002.gguf") for part in (1, 2)]
+    for part in parts:
+        shutil.copy(own, part)
+    folder = own.with_name("Checkpoint")
+    shutil.copytree(tiny_checkpoint, folder)
+    page = show_page(qtbot, context)
+    for model in (parts[0], folder):
+        page.select(str(model))
+        before = {path: path.read_bytes() for path in own.parent.rglob("*") if path.is_file()}
+        click(page.details.remove_button)
+        with qtbot.waitSignal(page.scanned):
+            answer(page, remove=True)
+        assert not model.exists()
+        with qtbot.waitSignal(page.scanned):
+            click(page.toast.undo_button)
+        after = {path: path.read_bytes() for path in own.parent.rglob("*") if path.is_file()}
+        assert after == before
+
+
+def test_what_took_the_place_meanwhile_is_not_written_over(
+    qtbot: QtBot, context: AppContext, own: Path, trash: Path
+) -> None:
+    page = show_page(qtbot, context)
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        answer(page, remove=True)
+    own.write_bytes(b"another")
+
+    with qtbot.waitSignal(page.scanned):
+        click(page.toast.undo_button)
+
+    assert own.read_bytes() == b"another"
+    assert [path.name for path in trash.rglob("*.gguf")] == [own.name]
+    assert "by now" in problems(page)[0].error.message
 
 
 def test_where_there_is_no_trash_nothing_is_deleted(
     qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(QFile, "moveToTrash", lambda _path: False)
+    class Full(QFile):
+        def moveToTrash(self) -> bool:
+            return False
+
+    monkeypatch.setattr("app.models.trash.QFile", Full)
     page = show_page(qtbot, context)
 
     click(page.details.remove_button)
@@ -353,3 +422,58 @@ def test_discarding_never_holds_the_window_up(
 
     assert not staging.exists()
     assert threads and threads[0] is not threading.main_thread()
+
+
+def test_the_foot_says_what_snug_takes_of_the_disk(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path
+) -> None:
+    context.settings.update(added_models=(str(tiny_gguf),))
+    page = show_page(qtbot, context)
+    assert f"take {format_bytes(own.stat().st_size)} of" in page.foot.words.text()
+    assert page.foot.words.text().endswith("are free.")
+
+
+def test_copies_are_shown_beside_each_other_until_one_is_removed(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path, trash: Path
+) -> None:
+    other = own.with_name("Other.gguf")
+    other.write_bytes(own.read_bytes() + bytes(32))
+    context.settings.update(added_models=(str(tiny_gguf),))
+    page = show_page(qtbot, context)
+
+    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
+        click(page.foot.find_button)
+
+    size = format_bytes(own.stat().st_size)
+    assert page.foot.words.text() == f"1 model is here more than once, which takes {size}."
+    assert {row.entry.path for row in page.rows} == {str(own), str(tiny_gguf)}
+    shown = {row.data(Qt.ItemDataRole.AccessibleTextRole) for row in indexes(page)}
+    assert any("Models folder" in text for text in shown)
+    assert any("Added" in text and str(tiny_gguf) in text for text in shown)
+
+    page.select(str(own))
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        answer(page, remove=True)
+    assert set(names(page)) == {other.name, tiny_gguf.name}, "all are shown again"
+    assert page.foot.find_button.isVisible() and not own.exists()
+
+
+def test_show_all_leaves_the_copies(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path
+) -> None:
+    other = own.with_name("Other.gguf")
+    other.write_bytes(own.read_bytes() + bytes(32))
+    page = show_page(qtbot, context)
+    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
+        click(page.foot.find_button)
+    assert page.foot.words.text() == "No model is here twice."
+    assert set(names(page)) == {own.name, other.name}
+
+    with qtbot.waitSignal(page.scanned):
+        page.add([str(tiny_gguf)])
+    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
+        click(page.foot.find_button)
+    assert set(names(page)) == {own.name, tiny_gguf.name}
+    click(page.foot.all_button)
+    assert set(names(page)) == {own.name, other.name, tiny_gguf.name}

@@ -1,4 +1,4 @@
-"""A line above the composer that offers to take back what was just done, for a while."""
+"""A line over the foot of a page that offers to take back what was just done, for a while."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from PySide6.QtCore import QEvent, QObject, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QWidget
 
 from app import theme
-from app.widgets import TextLink, strong
+from app.widgets.buttons import TextLink
+from app.widgets.labels import strong
 
 SHOWN_MS = 8000
 
 
 class Toast(QFrame):
-    def __init__(self, page: QWidget, above: QWidget) -> None:
+    """Stands over `above`, a part of `page`, or over its lower edge."""
+
+    def __init__(self, page: QWidget, above: QWidget | None = None) -> None:
         super().__init__(page)
         self.setProperty("role", "popup")
         self._page = page
         self._above = above
         self._words = strong("")
         self.undo_button = TextLink("Undo")
-        self.undo_button.clicked.connect(self._on_undo_clicked)
+        self.undo_button.clicked.connect(self.undo)
         self._undo: Callable[[], None] | None = None
         self._timer = QTimer(self, singleShot=True, interval=SHOWN_MS)
         self._timer.timeout.connect(self.hide)
@@ -31,10 +34,12 @@ class Toast(QFrame):
         box.addWidget(self._words)
         box.addWidget(self.undo_button)
         page.installEventFilter(self)
-        above.installEventFilter(self)
+        if above:
+            above.installEventFilter(self)
         self.hide()
 
     def offer(self, text: str, undo: Callable[[], None]) -> None:
+        """Say what was done; `undo` is called at most once."""
         self._words.setText(text)
         self.setAccessibleName(text)
         self._undo = undo
@@ -48,14 +53,17 @@ class Toast(QFrame):
             self._place()
         return False
 
+    def undo(self) -> None:
+        """Take it back, as long as that is offered."""
+        if self.isVisible() and self._undo:
+            self._timer.stop()
+            self.hide()
+            self._undo()
+
     def _place(self) -> None:
         self.adjustSize()
-        corner = self._above.mapTo(self._page, self._above.rect().topLeft())
-        left = corner.x() + (self._above.width() - self.width()) // 2
+        ground = self._above or self._page
+        edge = ground.rect().topLeft() if self._above else ground.rect().bottomLeft()
+        corner = ground.mapTo(self._page, edge)
+        left = corner.x() + (ground.width() - self.width()) // 2
         self.move(left, corner.y() - self.height() - theme.SPACE_12)
-
-    def _on_undo_clicked(self) -> None:
-        self._timer.stop()
-        self.hide()
-        if self._undo:
-            self._undo()
