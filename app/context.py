@@ -17,6 +17,7 @@ from engine.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
     from app.computer import ThisComputer
+    from app.models.scan import Shelf
     from app.store import Store
     from app.tasks import Tasks
     from engine.library import Library
@@ -66,6 +67,8 @@ class AppContext(QObject):
         super().__init__(parent)
         self.folders = where or folders()
         self.settings = SettingsStore(SettingsFile(self.folders.config / "settings.json"), self)
+        self.shelf: Shelf | None = None
+        """What the last look through the library found."""
 
     @cached_property
     def tasks(self) -> Tasks:

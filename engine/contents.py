@@ -71,6 +71,12 @@ class Index:
             self._is_new = True
         return contents
 
+    def last(self, path: str) -> Contents:
+        """What was found in the model at `path` when it was looked into last."""
+        with self._lock:
+            known = self._known.get(path)
+        return known.contents if known else Contents()
+
     def keep_only(self, paths: set[str]) -> None:
         """Forget the others, and remember these for the next start."""
         with self._lock:

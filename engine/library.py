@@ -101,8 +101,8 @@ class Library:
         )
 
     def estimate(self, entry: Entry) -> Estimate | None:
-        """What running the model would take; None for one that does not run as it is."""
-        return self._index.of(Path(entry.path), entry.files).estimate
+        """What running a model that was found would take; None where it does not run as it is."""
+        return self._index.last(entry.path).estimate
 
     def is_own(self, path: Path) -> bool:
         """Tell whether `path` lies in the models folder, so that removing it deletes it."""

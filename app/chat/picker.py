@@ -39,7 +39,7 @@ class ModelPicker(QFrame):
         self._context = context
         self._session = session
         self._entries: tuple[Entry, ...] = ()
-        self._scan = Scan(self)
+        self._scan = Scan(context, self)
         self._scan.found.connect(self._on_found)
         self.sidebar_button = IconButton("sidebar", "Conversations")
         self.sidebar_button.clicked.connect(self.sidebar_requested)
@@ -81,7 +81,7 @@ class ModelPicker(QFrame):
 
     def refresh(self) -> None:
         """Look for models, beside the window; the menu shows what was found last."""
-        self._scan.start(self._context.library)
+        self._scan.start()
 
     def open_menu(self) -> None:
         self.refresh()

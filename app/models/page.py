@@ -71,7 +71,7 @@ class ModelsPage(QWidget):
         self.discover: DiscoverPage | None = None
         self.setProperty("role", "page")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self._scan = Scan(self)
+        self._scan = Scan(context, self)
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
         self._conditions: Conditions | None = None
@@ -199,9 +199,8 @@ class ModelsPage(QWidget):
 
     def refresh(self) -> None:
         """Look again; the list changes when the scan has ended."""
-        computer = self._context.computer
-        computer.look()
-        self._scan.start(self._context.library, computer.devices)
+        self._context.computer.look()
+        self._scan.start()
 
     def current_row(self) -> Row | None:
         row: Row | None = self.view.currentIndex().data(ROW_ROLE)
@@ -216,6 +215,8 @@ class ModelsPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
+        if self._context.shelf and not self._conditions:
+            self._on_found(self._context.shelf)  # known from another page, until we have looked
         if self.tabs.value == "here":
             (self.view if self._list.rows else self).setFocus(Qt.FocusReason.OtherFocusReason)
         self.refresh()

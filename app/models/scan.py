@@ -14,6 +14,7 @@ import msgspec
 from PySide6.QtCore import QObject, Signal
 
 if TYPE_CHECKING:
+    from app.context import AppContext
     from app.models.verdict import Conditions, Verdict
     from engine.disk_use import DiskUse
     from engine.fit.estimate import Estimate
@@ -47,7 +48,7 @@ class Shelf(msgspec.Struct, frozen=True):
 
 
 class Scan(QObject):
-    """Scans `library`; `found` carries a `Shelf`.
+    """Scans the library; `found` carries a `Shelf`, which is `context.shelf` from then on.
 
     Asked again while at it, it scans once more afterwards: what is shown is never older than the
     last request.
@@ -56,24 +57,24 @@ class Scan(QObject):
     found = Signal(object)
     _ended = Signal(object)
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, context: AppContext, parent: QObject) -> None:
         super().__init__(parent)
+        self._context = context
         self._thread: threading.Thread | None = None
-        self._next: Library | None = None
-        self._devices: tuple[Device, ...] = ()
+        self._is_asked_again = False
         self._ended.connect(self._on_ended)
 
     @property
     def is_running(self) -> bool:
         return self._thread is not None
 
-    def start(self, library: Library, devices: tuple[Device, ...] = ()) -> None:
-        """Look through `library`; `devices` are known from elsewhere."""
-        self._devices = devices
+    def start(self) -> None:
+        """Look through the library, beside the window."""
         if self._thread:
-            self._next = library
+            self._is_asked_again = True
             return
-        self._thread = threading.Thread(target=self._run, args=(library, devices), daemon=True)
+        what = (self._context.library, self._context.computer.devices)
+        self._thread = threading.Thread(target=self._run, args=what, daemon=True)
         self._thread.start()
 
     def _run(self, library: Library, devices: tuple[Device, ...]) -> None:
@@ -88,10 +89,11 @@ class Scan(QObject):
         assert self._thread
         self._thread.join()
         self._thread = None
-        if self._next:
-            library, self._next = self._next, None
-            self.start(library, self._devices)
+        if self._is_asked_again:
+            self._is_asked_again = False
+            self.start()
         elif shelf:
+            self._context.shelf = shelf
             self.found.emit(shelf)
 
 

@@ -62,7 +62,7 @@ class ShrinkPage(QWidget):
         self._task: Task | None = None
         self.setProperty("role", "page")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self._scan = Scan(self)
+        self._scan = Scan(context, self)
         self._scan.found.connect(self._on_found)
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settle.timeout.connect(self._ask_for_recommendation)
@@ -157,12 +157,12 @@ class ShrinkPage(QWidget):
         if not self._context.library.is_own(Path(found[0])) and found[0] not in added:
             self._context.settings.update(added_models=(*added, found[0]))
         self.set_source(found[0])
-        self._scan.start(self._context.library)
+        self._scan.start()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self.setFocus(Qt.FocusReason.OtherFocusReason)
-        self._scan.start(self._context.library)
+        self._scan.start()
         if self.state is State.READY:
             self.result.check_name()
 
@@ -272,7 +272,7 @@ class ShrinkPage(QWidget):
         self._source = ""
         self.source.select("")
         self._enter(State.EMPTY)
-        self._scan.start(self._context.library)
+        self._scan.start()
 
     # Problems
 

@@ -116,11 +116,11 @@ def test_rows_say_size_type_and_fit(
 
 
 def test_a_model_larger_than_memory_says_the_sum(context: AppContext, own: Path) -> None:
-    (entry,) = Library(context.settings.value.models_folder).scan()
+    library = Library(context.settings.value.models_folder)
+    (entry,) = library.scan()
     small = Computer(400_000_000, 100_000_000, Cpu("", 1, 1, ()))
 
-    estimate = Library(context.settings.value.models_folder).estimate(entry)
-    verdict = judge(entry, estimate, Conditions(small))
+    verdict = judge(entry, library.estimate(entry), Conditions(small))
 
     assert verdict.tone == "bad"
     assert verdict.words.startswith("Too large: needs ") and verdict.words.endswith("100 MB free")
