@@ -36,6 +36,9 @@ _FUNCTION = "_Z26llama_get_memory_breakdownPK13llama_context"
 
 KV_TYPES: dict[KvType, int] = {"f16": 1, "q8_0": 8, "q4_0": 2}  # as ggml_type
 _FLASH_ATTENTION_ON = 1
+MOST_CELLS = 1 << 22
+"""llama.cpp keeps some 50 bytes for each token of a context, also of one that it does not allocate:
+beyond this many the question itself would take too much memory."""
 IMPOSSIBLE = 1 << 62
 """More than any memory: what llama.cpp refuses fits nowhere."""
 
@@ -176,7 +179,7 @@ class Probes:
 
     def _buffers(self, run: Run) -> tuple[BufferMemory, ...] | None:
         """What llama.cpp says; None if it refuses, empty where it cannot be asked."""
-        if self._path is None:
+        if self._path is None or run.n_ctx > MOST_CELLS:
             return ()
         placed = (run.n_gpu_layers, run.n_cpu_experts)
         try:

@@ -29,10 +29,13 @@ from app.chat.page import ChatPage
 from app.chat.session import State
 from app.chat.text import LinkDialog, TextView
 from app.context import AppContext
+from app.problems import ProblemCard
 from app.schema import MIGRATIONS
 from app.store import AnswerStats, Message, Status, Store
 from engine.client import Worker
+from engine.ggml_types import GgmlType
 from tests.helpers.clicks import click, named
+from tests.helpers.headers import Sizes, header
 
 WAIT_MS = 60_000
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
@@ -287,6 +290,47 @@ def test_a_shorter_context_is_one_click_away(qtbot: QtBot, page: ChatPage, tiny_
     wait_for(qtbot, page, State.READY)
     assert page.picker._context_label.text() == "1K context"
     assert page.problems.card is None
+
+
+def test_what_seems_not_to_fit_can_be_loaded_anyway(
+    qtbot: QtBot, page: ChatPage, tmp_path: Path
+) -> None:
+    """A context of half a terabyte, which the user asked for: then the system itself says no."""
+    n_ctx = 1 << 22
+    wide = header("llama", GgmlType.Q4_0, Sizes(64, 512, 512, 8, 8, 64, 300, n_ctx_train=n_ctx))
+    page._context.settings.update(n_ctx=n_ctx)
+    page.open_model(str(wide.write_sparse(tmp_path / "wide.gguf")))
+    qtbot.waitUntil(lambda: page.problems.card is not None, timeout=WAIT_MS)
+    assert page.problems.card and "may be used" in page.problems.card.error.message
+    assert texts(page.problems.card) == ["Try a shorter context", "Load anyway"]
+    click(qtbot, page, "Load anyway")
+    assert page.session.state == State.LOADING
+    qtbot.waitUntil(lambda: page.session.state != State.LOADING, timeout=WAIT_MS)
+    assert page.problems.card and "not enough memory" in page.problems.card.error.message
+    assert texts(page.problems.card) == ["Try a shorter context"]
+
+
+def test_the_context_that_was_set_is_loaded_as_far_as_the_model_goes(
+    qtbot: QtBot, page: ChatPage, tiny_gguf: Path
+) -> None:
+    computer = page._context.computer
+    page.session.changed.connect(lambda: computer.set_loaded(page.session.info))
+    page._context.settings.update(n_ctx=512)
+    ready(qtbot, page, tiny_gguf)
+    assert page.session.info and page.session.info.n_ctx == 512
+    assert computer.loads[str(tiny_gguf)].taken == computer.releasable
+    assert sum(computer.releasable.values()) > 0
+    page.session.dismiss()
+    assert computer.releasable == {} and str(tiny_gguf) in computer.loads
+
+    page._context.settings.update(n_ctx=131_072)
+    page.session.load()
+    wait_for(qtbot, page, State.READY)
+    assert page.session.info.n_ctx == page.session.info.n_ctx_train < 131_072
+
+
+def texts(card: ProblemCard) -> list[str]:
+    return [button.text() for button in card.action_buttons]
 
 
 def test_the_context_in_use_is_that_of_the_conversation_on_screen(

@@ -24,11 +24,13 @@ from app.models.page import ModelsPage
 from app.models.scan import Row
 from app.models.verdict import Conditions, judge
 from app.problems import QuestionDialog
-from engine.hardware import Computer, Cpu
+from engine.ggml_types import GgmlType
+from engine.hardware import Computer, Cpu, Device
 from engine.hub.download import STAGING
 from engine.library import Library
 from engine.words import format_bytes
 from tests.helpers.gestures import click, drop, problems
+from tests.helpers.headers import Sizes, header
 
 
 @pytest.fixture
@@ -125,6 +127,70 @@ def test_a_model_larger_than_memory_says_the_sum(context: AppContext, own: Path)
     assert verdict.tone == "bad"
     assert verdict.words.startswith("Too large: needs ") and verdict.words.endswith("100 MB free")
     assert "weights" in verdict.reason and "context" in verdict.reason
+
+
+def test_the_slider_judges_every_model_anew_and_is_kept(
+    qtbot: QtBot, context: AppContext, tmp_path: Path
+) -> None:
+    """A model of a gigabyte whose longest context takes more than this computer has."""
+    sizes = Sizes(64, 2048, 2048, 32, 32, 64, 1000, n_ctx_train=1 << 20)
+    header("llama", GgmlType.Q4_0, sizes).write_sparse(tmp_path / "wide.gguf")
+    small = header("llama", GgmlType.Q8_0, Sizes(2, 256, 512, 4, 4, 64, 1000, n_ctx_train=2048))
+    small.write_sparse(tmp_path / "short.gguf")
+    paths = [str(tmp_path / name) for name in ("short.gguf", "wide.gguf")]
+    context.settings.update(added_models=tuple(paths))
+    page = show_page(qtbot, context)
+
+    def contexts() -> list[int]:
+        rows = {row.entry.path: row for row in page.rows}
+        fits = [rows[path].verdict.fit for path in paths]
+        return [fit.run.n_ctx for fit in fits if fit]
+
+    assert contexts()[0] == 2048
+    page.context_slider.slider.setFocus()
+    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_End)
+    assert contexts() == [2048, 131_072]
+    longest = page.rows[[row.entry.path for row in page.rows].index(paths[1])].verdict
+    assert longest.fit and longest.fit.needs[0].kv_bytes == 131_072 * 64 * 32 * 64 * 2 * 2
+    page.select(paths[1])
+    assert "131,072 tokens" in page.details._lines["Memory"][1].text()
+    qtbot.waitUntil(lambda: context.settings.value.n_ctx == 131_072)
+    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_Home)
+    qtbot.waitUntil(lambda: context.settings.value.n_ctx == 0)
+
+
+def test_what_llama_cpp_says_takes_the_place_of_the_estimate(
+    qtbot: QtBot, context: AppContext, own: Path
+) -> None:
+    page = show_page(qtbot, context)
+    page.select(str(own))
+    _, speed = page.details._lines["Speed"]
+    assert not speed.isVisible()
+    qtbot.waitUntil(speed.isVisible, timeout=20_000)
+    assert "tokens/s" in speed.text()
+    assert not page.details._lines["Took"][1].isVisible()
+
+
+def test_the_engine_is_asked_for_devices_once(qtbot: QtBot, context: AppContext) -> None:
+    page = show_page(qtbot, context)
+    qtbot.waitUntil(lambda: bool(context.computer.devices), timeout=20_000)
+    if any(device.kind != "cpu" for device in context.computer.devices):
+        pytest.skip("what is free on a graphics card is asked for again")
+    n_asked = len(context.tasks._asked)
+    page.refresh()
+    assert len(context.tasks._asked) == n_asked
+
+
+def test_a_graphics_card_is_told_in_the_badge(context: AppContext, own: Path) -> None:
+    library = Library(context.settings.value.models_folder)
+    (entry,) = library.scan()
+    card = Device("CUDA0", "RTX 3060", "gpu", 12 << 30, 11 << 30)
+    computer = Computer(16 << 30, 8 << 30, Cpu("", 1, 1, ()), (card,))
+
+    verdict = judge(entry, library.estimate(entry), Conditions(computer))
+
+    assert (verdict.words, verdict.tone) == ("Runs on the graphics card", "good")
+    assert "entirely on the RTX 3060" in verdict.reason and "CUDA0" in verdict.reason
 
 
 def test_chat_and_shrink_ask_for_the_selected_model(

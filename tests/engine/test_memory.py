@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.fit.estimate import Estimate
+from engine.fit.run import Run
 from engine.ggml_types import GgmlType
 from engine.jobs import finish
 from engine.llama.context import Context
-from engine.llama.memory import BufferMemory, Probe
+from engine.llama.memory import BufferMemory, Probe, probes_of
 from engine.llama.model import load_model
 from engine.skeleton import skeleton
 from tests.helpers.headers import SIZES, header
@@ -72,3 +74,12 @@ def test_experts_stay_in_main_memory(
     context.close()
     model.close()
     probe.close()
+
+
+def test_an_absurd_context_is_estimated_without_llama_cpp() -> None:
+    """Asking for it alone would take 50 GB."""
+    whole = header("llama", GgmlType.Q8_0)
+    estimate = Estimate.of(whole.metadata, whole.tensors)
+    run = Run(n_ctx=1 << 30)
+    with probes_of(whole, estimate) as probes:
+        assert probes.needs(run, ()) == estimate.needs(run)
