@@ -58,6 +58,7 @@ class Download(Job, frozen=True):
     """
 
     Result: ClassVar = Downloaded
+    can_resume: ClassVar = True
 
     repo: str
     folder: str
