@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QWidget
 
-from app.discover.found import judge_size
+from app.discover.found import fits, judge_size
 from app.tasks import Task, TaskState
 from app.widgets import Badge, PrimaryButton, SecondaryButton, column, row, second, strong
 from engine.hub.repo import Variant
@@ -36,8 +36,7 @@ def best(variants: Sequence[Variant], usable_bytes: int) -> Variant | None:
     fitting = [
         variant
         for variant in variants
-        if in_words(variant.label)[0] != "Original"
-        and judge_size(variant.size_bytes, usable_bytes)[1] == "good"
+        if in_words(variant.label)[0] != "Original" and fits(variant.size_bytes, usable_bytes)
     ]
     return max(fitting, key=lambda variant: variant.size_bytes, default=None)
 

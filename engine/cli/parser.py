@@ -103,6 +103,7 @@ def _add_hub_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--format", choices=get_args(Format))
     sub.add_argument("--license", default="", help="such as apache-2.0")
     sub.add_argument("--limit", type=_positive, default=20)
+    sub.add_argument("--fits", action="store_true", help="only what fits here at four bits")
 
     sub = verb("download", download, "Fetch a model: resumable, verified, all its parts.")
     sub.add_argument("repo", metavar="OWNER/NAME")

@@ -111,6 +111,25 @@ def test_filters_are_asked_of_the_hub(qtbot: QtBot, page: DiscoverPage, hub: Fak
     assert hub.searches[-1]["filter"] == ["license:mit"]
 
 
+def test_only_what_fits_is_shown_where_that_is_asked(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub
+) -> None:
+    n_picks = len(titles(page))
+    hub.repos["ann/Tiny-Giant"] = Repo({}, extra={"gguf": {"total": 10**13}})
+    hub.repos["ann/Tiny-Nameless"] = Repo({})
+    search(qtbot, page, "tiny")
+    assert set(titles(page)) == {"Tiny-GGUF", "Tiny-Giant", "Tiny-Nameless"}
+    click(page.fits)
+    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"])
+    assert page.heading.text() == "1 model · 1 too large and 1 of unknown size are left out"
+    page.field.setText("nameless")
+    qtbot.waitUntil(lambda: titles(page) == [])
+    assert page.heading.text() == "Nothing fits: 1 of unknown size is left out."
+    page._usable_bytes = 3_000_000_000
+    page.field.clear()
+    qtbot.waitUntil(lambda: 0 < len(titles(page)) < n_picks)
+
+
 def test_what_can_be_had_is_told_in_words_and_downloaded(
     qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
 ) -> None:

@@ -56,6 +56,16 @@ def test_from_a_search_to_a_verified_model_in_the_library(hub: FakeHub, own_home
     assert verified["damaged"] == [str(path)]
 
 
+def test_a_search_for_what_fits_says_what_it_leaves_out(hub: FakeHub) -> None:
+    hub.repos["ann/Tiny-GGUF"].extra["gguf"] = {"total": 1_000_000}
+    hub.repos["ann/Tiny-Giant"] = Repo({}, extra={"gguf": {"total": 10**13}})
+    hub.repos["ann/Tiny-Secret"] = Repo({})
+    assert {model["id"] for model in answer("search", "tiny")} == set(hub.repos)
+    assert [model["id"] for model in answer("search", "tiny", "--fits")] == ["ann/Tiny-GGUF"]
+    said = engine("search", "tiny", "--fits").stdout
+    assert said.endswith("1 too large and 1 of unknown size are left out.\n")
+
+
 def test_a_folder_of_ones_own(hub: FakeHub, tmp_path: Path) -> None:
     done = answer("download", "ann/Tiny-GGUF", "Tiny-F16.gguf", "--to", str(tmp_path))
     assert Path(done["path"]) == tmp_path / "ann" / "Tiny-GGUF" / "Tiny-F16.gguf"
