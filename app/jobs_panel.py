@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from PySide6.QtCore import QPoint, QRectF, Qt, QTimer
 from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
-from PySide6.QtWidgets import QFrame, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import (
+    QFrame,
+    QPushButton,
+    QSizePolicy,
+    QStyle,
+    QStyleOption,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app import theme
 from app.tasks import Task, Tasks, TaskState
@@ -125,6 +133,13 @@ class JobsPanel(QFrame):
         self._ticker.timeout.connect(self._on_tick)
         tasks.changed.connect(self._on_changed)
         self._on_changed()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        # Of a window that lets its corners be seen through nobody else paints the ground.
+        option = QStyleOption()
+        option.initFrom(self)
+        ground = QStyle.PrimitiveElement.PE_Widget
+        self.style().drawPrimitive(ground, option, QPainter(self), self)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

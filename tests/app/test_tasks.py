@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import randbytes
 
 import pytest
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
+from app import theme
+from app.context import AppContext
 from app.jobs_panel import JobsButton, JobsPanel, TaskRow, describe
+from app.models.page import ModelsPage
+from app.problems import QuestionDialog
 from app.tasks import Task, Tasks, TaskState
 from app.widgets import QuietButton
+from app.window import Window
 from engine.client import Worker
 from engine.convert.job import Convert
 from engine.errors import EngineError, NotFound, OutOfMemory, WorkerCrashed
-from engine.hub.download import Download
+from engine.hub.download import BETWEEN_FILES_S, Download
 from engine.jobs import Piece, Progress
 from engine.words import format_percent
 from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
@@ -155,6 +162,8 @@ def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) ->
     assert row is not None
     assert row.cancel_button.accessibleName() == "Cancel Converting"
     assert row.pause_button.isHidden()
+    ground = panel.grab().toImage().pixelColor(20, 20)
+    assert ground == theme.current().colour("surface")
     wait(qtbot, task, TaskState.FAILED)
     assert button.accessibleName() == "Jobs: all finished"
     clear = panel.findChild(QuietButton)
@@ -184,7 +193,7 @@ def test_a_download_pauses_lets_the_next_one_go_and_goes_on(
     assert describe(task) == "Pausing"
     qtbot.waitUntil(lambda: task.state == TaskState.PAUSED, timeout=PATIENCE_MS)
     assert describe(task) == f"Paused at {format_percent(task.pace.fraction or 0)}"
-    assert row.pause_button.hasFocus()
+    assert row.focusWidget() is row.pause_button
     assert row.pause_button.accessibleName() == "Resume Download Big"
     wait(qtbot, following, TaskState.SUCCEEDED)
     assert (button.accessibleName(), tasks.active) == ("1 job paused", [])
@@ -249,3 +258,41 @@ def test_a_waiting_download_can_be_put_off(qtbot: QtBot, hub: FakeHub, tmp_path:
         assert tasks.active == [first, second] and tasks.paused == [third]
     finally:
         tasks.shutdown()
+
+
+def test_closing_stops_a_download_that_goes_on_after_the_next_start(
+    qtbot: QtBot, qapp: QApplication, hub: FakeHub
+) -> None:
+    said: list[str] = []
+
+    def agree() -> None:
+        dialog = qapp.activeModalWidget()
+        assert isinstance(dialog, QuestionDialog)
+        said.extend(label.text() for label in dialog.findChildren(QLabel))
+        click(dialog.action_button)
+
+    window = Window(AppContext())
+    qtbot.addWidget(window)
+    window.show()
+    models = Path(window.context.settings.value.models_folder)
+    slowly = Download("ann/Big-GGUF", str(models), bytes_per_second=25_000_000)
+    window.context.tasks.start(slowly, "Download Big", "network")
+    wait_for_a_piece(qtbot, models)
+    QTimer.singleShot(50, agree)
+    assert window.close()
+    assert said[0] == "1 job not finished"
+    assert "What has arrived is kept" in said[1] and "discard" not in said[1]
+    again = Window(AppContext())
+    qtbot.addWidget(again)
+    again.show()
+    page = again.show_page("models")
+    assert isinstance(page, ModelsPage)
+    time.sleep(BETWEEN_FILES_S)
+    page.refresh()
+    qtbot.waitUntil(lambda: bool(page.leftovers.lines), timeout=PATIENCE_MS)
+    before = hub.n_body_bytes
+    click(page.leftovers.lines[0].resume_button)
+    (task,) = again.context.tasks.listed
+    wait(qtbot, task, TaskState.SUCCEEDED)
+    assert hub.n_body_bytes - before < 45 << 20
+    assert again.close()
