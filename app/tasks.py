@@ -98,6 +98,11 @@ class Task(QObject):
         self._relay.heard.connect(self._on_heard)
 
     @property
+    def is_active(self) -> bool:
+        """Whether it runs, or will without being asked again."""
+        return self.state in (TaskState.QUEUED, TaskState.RUNNING)
+
+    @property
     def is_over(self) -> bool:
         return self.state in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
@@ -221,8 +226,7 @@ class Tasks(QObject):
     @property
     def active(self) -> list[Task]:
         """The listed tasks that are queued or running."""
-        going = (TaskState.QUEUED, TaskState.RUNNING)
-        return [task for task in self.listed if task.state in going]
+        return [task for task in self.listed if task.is_active]
 
     @property
     def paused(self) -> list[Task]:

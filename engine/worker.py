@@ -24,6 +24,7 @@ from engine.convert.job import Convert
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
 from engine.fit.job import Fit
 from engine.hub.download import Download
+from engine.hub.here import FindHere
 from engine.hub.search import Describe, Search
 from engine.hub.token import AskToken, KeepToken
 from engine.hub.verify import Verify
@@ -47,6 +48,7 @@ AnyJob = (
     | Bench
     | Search
     | Describe
+    | FindHere
     | Download
     | AskToken
     | KeepToken

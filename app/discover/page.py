@@ -77,7 +77,6 @@ class DiscoverPage(QWidget):
         self.offer = OfferCard(self._context)
         self.offer.setFixedWidth(380)
         self.offer.hide()
-        self.offer.download_clicked.connect(self._on_download_clicked)
         self.offer.opened.connect(self._on_opened)
         filters = row(self.field, self.kind, self.fits, self.sort, self.licence)
         filters.setStretch(0, 1)
@@ -99,6 +98,8 @@ class DiscoverPage(QWidget):
         if not self._offers.offers:
             self._show_picks()
         self.field.setFocus(Qt.FocusReason.OtherFocusReason)
+        if not event.spontaneous():
+            self.offer.look_again()
 
     @property
     def offers(self) -> tuple[Offer, ...]:
@@ -159,10 +160,6 @@ class DiscoverPage(QWidget):
         self.offer.setVisible(offer is not None)
         if offer:
             self.offer.show_offer(offer, self._usable_bytes)
-
-    def _on_download_clicked(self, job: Any, words: str) -> None:
-        task = self._context.tasks.start(job, words, lane="network")
-        self.offer.follow(task)
 
     def _on_opened(self, variant: Variant, path: str) -> None:
         wanted = self.chat_requested if variant.format == "gguf" else self.shrink_requested

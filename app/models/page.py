@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -22,6 +21,7 @@ from PySide6.QtWidgets import (
 
 from app import theme
 from app.context import AppContext
+from app.downloads import resume, task_of
 from app.models.details import Details
 from app.models.drop import DropArea
 from app.models.leftovers import LeftoverStrip
@@ -39,6 +39,7 @@ from engine.words import format_bytes, plural
 if TYPE_CHECKING:
     from app.discover.page import DiscoverPage
     from engine.hub.download import Note
+    from engine.library import Leftover
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,9 @@ class ModelsPage(QWidget):
         self._scan = Scan(self)
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
+        # What a cancelled download leaves looks for two seconds as if somebody fetched it.
+        self._soon = QTimer(self, singleShot=True, interval=2500)
+        self._soon.timeout.connect(self._refresh_if_shown)
         self._build()
         self._drop = DropArea(self, "Drop to add; nothing is copied")
         self._drop.dropped.connect(self.add)
@@ -133,16 +137,7 @@ class ModelsPage(QWidget):
         self._on_tab_chosen("discover")
 
     def _resume(self, note: Note) -> None:
-        """Go on with a download, with the limits as they are set now."""
-        value = self._context.settings.value
-        job = msgspec.structs.replace(
-            note.job,
-            folder=value.models_folder,
-            bytes_per_second=value.download_limit,
-            is_offline=value.is_offline,
-        )
-        words = f"Download {job.repo.rpartition('/')[2]}, {note.label}"
-        self._context.tasks.start(job, words, lane="network")
+        resume(self._context, note)
         self.leftovers.hide()
 
     def _on_tab_chosen(self, tab: str) -> None:
@@ -191,7 +186,7 @@ class ModelsPage(QWidget):
             self._stack.setCurrentIndex(1)
         self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
         if self.tabs.value == "here":
-            self.leftovers.show_leftovers(shelf.leftovers)
+            self.leftovers.show_leftovers(tuple(filter(self._is_left, shelf.leftovers)))
         sizes = [row.entry.summary.size_bytes for row in shelf.rows if row.entry.summary]
         words = [plural(len(shelf.rows), "model"), format_bytes(sum(sizes))] if sizes else []
         words.append(f"{format_bytes(shelf.computer.memory_available_bytes)} of memory free")
@@ -203,6 +198,11 @@ class ModelsPage(QWidget):
             if self.hasFocus():
                 self.view.setFocus(Qt.FocusReason.OtherFocusReason)
         self.scanned.emit()
+
+    def _is_left(self, leftover: Leftover) -> bool:
+        """Whether no task has it in hand: a paused one, or one that runs again since the scan."""
+        job = leftover.note.job if leftover.note else None
+        return not (job and task_of(self._context.tasks, job.repo, job.wanted))
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -217,6 +217,7 @@ class ModelsPage(QWidget):
     def _on_task_added(self, task: QObject) -> None:
         # A shrunk or converted model is on the shelf once its task has ended.
         task.finished.connect(self._refresh_if_shown)  # type: ignore[attr-defined]
+        task.finished.connect(self._soon.start)  # type: ignore[attr-defined]
 
     def _on_settings_changed(self) -> None:
         self._refresh_if_shown()

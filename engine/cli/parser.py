@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", type=Path)
 
     sub = verb("fit", fit, "Say whether a model runs here, and what it takes.")
-    sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE on the hub")
+    sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE (or :FILE) on the hub")
     sub.add_argument("--ctx", type=_count, default=0, help="tokens of context; 0 = what fits")
     sub.add_argument("--kv", choices=get_args(KvType), help="type of the KV cache")
 

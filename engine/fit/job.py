@@ -12,6 +12,7 @@ import msgspec
 from engine.errors import FormatError
 from engine.fit.run import KvType, Need, Run
 from engine.jobs import Job, Progress
+from engine.words import format_count
 
 
 class Fitted(msgspec.Struct, frozen=True):
@@ -31,9 +32,17 @@ class Fitted(msgspec.Struct, frozen=True):
     run: Run
     tokens_per_second: float | None
 
+    @property
+    def sentence(self) -> str:
+        """The verdict, and how fast it would write if it runs."""
+        if not self.tokens_per_second or self.verdict == "not":
+            return self.words
+        speed = format_count(self.tokens_per_second)
+        return f"{self.words.removesuffix('.')}, about {speed} tokens per second."
+
 
 class Fit(Job, frozen=True):
-    """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE on the hub.
+    """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE (or :FILE) on the hub.
 
     `n_ctx` 0 and `kv_type` None leave these to Snug. Raises what opening it raises, of the hub also
     NetworkError and AccessDenied, and FormatError for a checkpoint: only a GGUF runs as it is.
@@ -47,8 +56,9 @@ class Fit(Job, frozen=True):
     is_offline: bool = False
 
     def run(self) -> Generator[Progress, None, Fitted]:
-        is_file = Path(self.model).exists() or self.model.lower().endswith(".gguf")
-        if is_file or self.model.count("/") != 1:
+        name, _, wanted = self.model.partition(":")
+        is_of_hub = name.count("/") == 1 and (wanted or not name.lower().endswith(".gguf"))
+        if Path(self.model).exists() or not is_of_hub:
             return (yield from self._judge(Path(self.model)))
         with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
             path = yield from self._outline(Path(folder))

@@ -23,7 +23,7 @@ from engine.files import disk_full, lock, make_folder, replace_bytes, write_erro
 from engine.hub.hub import Hub, access_denied
 from engine.hub.names import safe_path, safe_paths
 from engine.hub.part import KEPT_FREE_BYTES
-from engine.hub.provenance import note_source, read
+from engine.hub.provenance import Source, note_source, read
 from engine.hub.repo import HubFile, Repo, Variant
 from engine.hub.token import load_token
 from engine.hub.transfer import transfer
@@ -142,7 +142,7 @@ class Place:
         self._names = safe_paths(file.name for file in variant.files)
         self._home = models_folder / safe_path(repo.id)
         title = "--".join(safe_path(variant.main_file.name).parts)
-        self._staging = self._home / f"{STAGING}{title[-MAX_TITLE:]}"
+        self.staging = self._home / f"{STAGING}{title[-MAX_TITLE:]}"
 
     @property
     def path(self) -> Path:
@@ -151,11 +151,18 @@ class Place:
             return self._home
         return self._home / self._names[self._variant.main_file.name]
 
+    def source(self) -> Source | None:
+        """Where the main file that is in its place came from, if a download brought it."""
+        name = self._variant.main_file.name
+        if not (self._home / self._names[name]).exists():
+            return None
+        return read(self._home).files.get(name)
+
     def staged(self, name: str) -> Path:
-        return self._staging / self._names[name]
+        return self.staging / self._names[name]
 
     def is_finished(self) -> bool:
-        return not self._staging.exists() and all(map(self.has, self._variant.files))
+        return not self.staging.exists() and all(map(self.has, self._variant.files))
 
     def has(self, file: HubFile) -> bool:
         """Whether `file` is in its place, by the note of an earlier download.
@@ -179,16 +186,16 @@ class Place:
 
     def prepare(self, job: Download) -> None:
         """Make room, and leave the note by which a later start finds what it can resume."""
-        note = read_note(self._staging)
+        note = read_note(self.staging)
         if note and (note.job.repo, note.job.revision) != (self._repo.id, self._repo.revision):
-            discard(self._staging)  # of another version: its files do not go with these
+            discard(self.staging)  # of another version: its files do not go with these
         for file in self._variant.files:
             make_folder(self.staged(file.name).parent)
-        missing_bytes = self._variant.size_bytes - size_on_disk(self._staging)
-        free_bytes = shutil.disk_usage(self._staging).free
+        missing_bytes = self._variant.size_bytes - size_on_disk(self.staging)
+        free_bytes = shutil.disk_usage(self.staging).free
         if free_bytes < missing_bytes + KEPT_FREE_BYTES:
-            if not size_on_disk(self._staging):
-                discard(self._staging)
+            if not size_on_disk(self.staging):
+                discard(self.staging)
             raise disk_full(
                 self.path, needed_bytes=missing_bytes + KEPT_FREE_BYTES, free_bytes=free_bytes
             )
@@ -197,13 +204,13 @@ class Place:
             self._variant.label,
             self._variant.size_bytes,
         )
-        replace_bytes(self._staging / NOTE, msgspec.json.encode(note))
+        replace_bytes(self.staging / NOTE, msgspec.json.encode(note))
 
     def tidy(self) -> None:
         """Leave no note of a download of which nothing came."""
-        files = [path.name for path in self._staging.rglob("*") if path.is_file()]
+        files = [path.name for path in self.staging.rglob("*") if path.is_file()]
         if files == [NOTE]:
-            discard(self._staging)
+            discard(self.staging)
 
     def publish(self) -> None:
         """Give all files their places, the one that makes it a model last.
@@ -222,7 +229,7 @@ class Place:
                 self.staged(file.name).replace(target)
             except OSError as error:
                 raise write_error(error, target) from error
-        discard(self._staging)
+        discard(self.staging)
 
 
 class Note(msgspec.Struct, frozen=True):

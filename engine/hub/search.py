@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from itertools import islice
+from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 
 from engine.errors import AccessDenied
 from engine.fit.rough import needed_bytes, size_at_four_bits
+from engine.hub.here import Here, find_here
 from engine.hub.hub import Hub, Sort
 from engine.hub.repo import Format, Found, Repo
 from engine.hub.token import load_token
@@ -79,19 +81,27 @@ class Search(Job, frozen=True):
 
 
 class Described(msgspec.Struct, frozen=True):
-    """A repository with its card (Markdown, not to be trusted) and its page for people."""
+    """A repository with its card (Markdown, not to be trusted) and its page for people.
+
+    `here` is what `find_here` says of it.
+    """
 
     repo: Repo
     card: str
     page: str
+    here: dict[str, Here] = {}
 
 
 class Describe(Job, frozen=True):
-    """What `repo` has to offer; raises NotFound, NetworkError, AccessDenied."""
+    """What `repo` has to offer, and what of it is in the models folder `folder` already.
+
+    Raises NotFound, NetworkError, AccessDenied.
+    """
 
     Result: ClassVar = Described
 
     repo: str
+    folder: str
     is_offline: bool = False
 
     def run(self) -> Generator[Progress, None, Described]:
@@ -103,4 +113,4 @@ class Describe(Job, frozen=True):
             card = hub.card(repo)
         except AccessDenied:
             card = ""  # the page tells what a gated model hides
-        return Described(repo, card, hub.page(repo.id))
+        return Described(repo, card, hub.page(repo.id), find_here(repo, Path(self.folder)))
