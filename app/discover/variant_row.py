@@ -72,6 +72,7 @@ class VariantRow(QWidget):
         self.here: Here | None = None
         self.task: Task | None = None
         self._fit: tuple[str, Tone] = judge_size(variant.size_bytes, usable_bytes)
+        self._shown: tuple[str, list[str], tuple[str, Tone]] | None = None
         self._ink = "on_accent" if is_best else "text"
         word, meaning = in_words(variant.label)
         self._title = strong(word)
@@ -90,11 +91,6 @@ class VariantRow(QWidget):
         box.setStretch(0, 1)
         self.setLayout(column(box, self.verdict, spacing=theme.SPACE_4))
         self._refresh()
-
-    @property
-    def use(self) -> str:
-        """What it is good for once it is here."""
-        return "Chat" if self.variant.format == "gguf" else "Shrink"
 
     def show_here(self, here: Here | None) -> None:
         """Show what of it is on this disk, as far as no task is busy with it."""
@@ -137,16 +133,19 @@ class VariantRow(QWidget):
 
     def _refresh(self) -> None:
         words, icon = self._action()
-        self.button.setText(words)
-        self.button.setIcon(icons.icon(icon, self._ink))
-        self.button.setAccessibleName(f"{words} {self.variant.label}")
-        self.button.setEnabled(not (self.task and self.task.is_active))
         facts = [self.variant.label, format_bytes(self.variant.size_bytes)]
         here, badge = self.here, self._fit
         if here and here.path:
             badge = _HERE if here.is_current else _OLDER
-        elif here and here.note:
+        elif here and here.note and not self.task:
             facts.append(f"{format_bytes(here.size_bytes)} of it here")
+        self.button.setEnabled(not (self.task and self.task.is_active))
+        if (words, facts, badge) == self._shown:  # it is told ten times a second
+            return
+        self._shown = (words, facts, badge)
+        self.button.setText(words)
+        self.button.setIcon(icons.icon(icon, self._ink))
+        self.button.setAccessibleName(f"{words} {self.variant.label}")
         self._facts.setText(" · ".join(facts))
         self._badge.set(*badge)
         self._badge.setVisible(bool(badge[0]))
@@ -157,7 +156,8 @@ class VariantRow(QWidget):
         task, here = self.task, self.here
         if task is None or task.state == TaskState.SUCCEEDED:
             if here and here.path:
-                return self.use, self.use.lower()
+                is_gguf = self.variant.format == "gguf"
+                return ("Chat", "chat") if is_gguf else ("Shrink", "shrink")
             return ("Resume", "play") if here else ("Download", "download")
         if task.state == TaskState.RUNNING:
             if task.is_cancelling:
