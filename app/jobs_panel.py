@@ -5,9 +5,17 @@ Shows what `app.tasks` knows; starts nothing.
 
 from __future__ import annotations
 
-from PySide6.QtCore import QPoint, QRectF, Qt
-from PySide6.QtGui import QPainter, QPaintEvent
-from PySide6.QtWidgets import QFrame, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtCore import QPoint, QRectF, Qt, QTimer
+from PySide6.QtGui import QHideEvent, QPainter, QPaintEvent, QShowEvent
+from PySide6.QtWidgets import (
+    QFrame,
+    QPushButton,
+    QSizePolicy,
+    QStyle,
+    QStyleOption,
+    QVBoxLayout,
+    QWidget,
+)
 
 from app import theme
 from app.tasks import Task, Tasks, TaskState
@@ -26,6 +34,8 @@ from app.widgets import (
 from engine.words import format_percent, format_speed, format_time_left, plural
 
 PANEL_WIDTH = 360
+TICK_MS = 1000
+"""How often an open panel is looked at anew: the speed of a job that says nothing falls too."""
 
 
 def describe(task: Task) -> str:
@@ -35,8 +45,12 @@ def describe(task: Task) -> str:
             return "Waiting for its turn"
         case TaskState.SUCCEEDED:
             return "Done"
+        case TaskState.PAUSED:
+            done = task.pace.fraction
+            return "Paused" if done is None else f"Paused at {format_percent(done)}"
         case TaskState.CANCELLED:
-            return "Cancelled"
+            has_kept = task.job.can_resume and task.progress and task.progress.done
+            return "Cancelled. What has arrived is on the Models page" if has_kept else "Cancelled"
         case TaskState.FAILED:
             return task.error.message if task.error else "Failed"
         case TaskState.RUNNING:
@@ -46,19 +60,21 @@ def describe(task: Task) -> str:
 def _describe_running(task: Task) -> str:
     if task.is_cancelling:
         return "Stopping"
+    if task.is_pausing:
+        return "Pausing"
     if task.progress is None:
         return "Starting"
     parts = [task.progress.stage]
-    if task.pace.fraction is not None:
+    if task.pace.fraction is not None and task.pace.fraction < 1:
         parts.append(format_percent(task.pace.fraction))
-    if task.progress.unit == "bytes" and task.pace.per_second > 0:
+    if task.progress.unit == "bytes" and task.progress.total:
         parts.append(format_speed(task.pace.per_second, "bytes"))
     parts.append(format_time_left(task.pace.seconds_left))
     return " · ".join(part for part in parts if part)
 
 
 class JobsButton(QPushButton):
-    """The ring: how far all active jobs are, and how many there are. Hidden while there is none."""
+    """The ring: how far all unfinished jobs are, and how many. Hidden while there is none."""
 
     def __init__(self, tasks: Tasks, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -70,9 +86,10 @@ class JobsButton(QPushButton):
         self._on_changed()
 
     def _on_changed(self) -> None:
-        n_active = len(self._tasks.active)
+        numbers = (len(self._tasks.active), "running"), (len(self._tasks.paused), "paused")
+        said = ", ".join(f"{plural(number, 'job')} {state}" for number, state in numbers if number)
         self.setVisible(bool(self._tasks.listed))
-        name = f"{plural(n_active, 'job')} running" if n_active else "Jobs: all finished"
+        name = said or "Jobs: all finished"
         if name != self.accessibleName():
             self.setAccessibleName(name)
             self.setToolTip(name)
@@ -80,16 +97,16 @@ class JobsButton(QPushButton):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
-        active = self._tasks.active
-        fractions = [task.pace.fraction or 0.0 for task in active]
+        left = self._tasks.active + self._tasks.paused
+        fractions = [task.pace.fraction or 0.0 for task in left]
         done = sum(fractions) / len(fractions) if fractions else 1.0
         area = QRectF(0, 0, 28, 28)
         area.moveCenter(QRectF(self.rect()).center())
-        paint_ring(QPainter(self), area, done, str(len(active)) if active else "✓")
+        paint_ring(QPainter(self), area, done, str(len(left)) if left else "✓")
 
 
 class JobsPanel(QFrame):
-    """Every job since the list was cleared: name, bar, speed, time left, cancel."""
+    """Every job since the list was cleared: name, bar, speed, time left, pause, cancel."""
 
     def __init__(self, tasks: Tasks, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Popup | Qt.WindowType.FramelessWindowHint)
@@ -112,8 +129,25 @@ class JobsPanel(QFrame):
         box.setSpacing(theme.SPACE_12)
         box.addLayout(row(section("Jobs"), None, self._clear))
         box.addWidget(self._scroll)
+        self._ticker = QTimer(self, interval=TICK_MS)
+        self._ticker.timeout.connect(self._on_tick)
         tasks.changed.connect(self._on_changed)
         self._on_changed()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        # Of a window that lets its corners be seen through nobody else paints the ground.
+        option = QStyleOption()
+        option.initFrom(self)
+        ground = QStyle.PrimitiveElement.PE_Widget
+        self.style().drawPrimitive(ground, option, QPainter(self), self)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self._ticker.start()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        super().hideEvent(event)
+        self._ticker.stop()
 
     def open_beside(self, anchor: QWidget) -> None:
         """Show the panel right of `anchor`, its lower edge level with it."""
@@ -126,6 +160,10 @@ class JobsPanel(QFrame):
         self._content.adjustSize()
         self._scroll.setFixedHeight(min(360, self._content.sizeHint().height()))
         self.adjustSize()
+
+    def _on_tick(self) -> None:
+        for task_row in self._rows.values():
+            task_row.refresh()
 
     def _on_changed(self) -> None:
         listed = self._tasks.listed
@@ -153,19 +191,38 @@ class TaskRow(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self._line = second("")
         self._bar = ProgressBar(f"Progress of {task.title}")
-        self._cancel = IconButton("close", f"Cancel {task.title}", size_px=24)
-        self._cancel.clicked.connect(task.cancel)
-        heading = ElidedLabel(task.title, role="strong")
-        box = column(row(heading, self._cancel), self._bar, self._line, spacing=theme.SPACE_4)
-        self.setLayout(box)
-        task.changed.connect(self._on_changed)
-        self._on_changed()
+        self.pause_button = IconButton("pause", f"Pause {task.title}", size_px=24)
+        self.pause_button.clicked.connect(self._on_pause_clicked)
+        self.cancel_button = IconButton("close", f"Cancel {task.title}", size_px=24)
+        self.cancel_button.clicked.connect(task.cancel)
+        if task.job.can_resume:
+            self.cancel_button.setToolTip(
+                f"Cancel {task.title}\nWhat has arrived is kept on the Models page"
+            )
+        buttons = row(self.pause_button, self.cancel_button, spacing=0)
+        heading = row(ElidedLabel(task.title, role="strong"), buttons)
+        self.setLayout(column(heading, self._bar, self._line, spacing=theme.SPACE_4))
+        task.changed.connect(self.refresh)
+        self.refresh()
 
-    def _on_changed(self) -> None:
-        self._line.setText(describe(self._task))
-        is_over = self._task.is_over
-        self._cancel.setVisible(not is_over)
-        self._cancel.setEnabled(not self._task.is_cancelling)
-        self._bar.setVisible(self._task.state in (TaskState.RUNNING, TaskState.QUEUED))
-        is_queued = self._task.state == TaskState.QUEUED
-        self._bar.set_fraction(0.0 if is_queued else self._task.pace.fraction)
+    def refresh(self) -> None:
+        """Show the task as it is now."""
+        task = self._task
+        self._line.setText(describe(task))
+        is_paused = task.state == TaskState.PAUSED
+        icon, name = ("play", "Resume") if is_paused else ("pause", "Pause")
+        name = f"{name} {task.title}"
+        if name != self.pause_button.accessibleName():
+            self.pause_button.set_icon(icon, name)
+        self.pause_button.setVisible(task.job.can_resume and not task.is_over)
+        self.cancel_button.setVisible(not task.is_over)
+        self.cancel_button.setEnabled(not task.is_cancelling)
+        self._bar.setVisible(not task.is_over)
+        is_moving = task.state == TaskState.RUNNING
+        self._bar.set_fraction(task.pace.fraction if is_moving else task.pace.fraction or 0.0)
+
+    def _on_pause_clicked(self) -> None:
+        if self._task.state == TaskState.PAUSED:
+            self._task.resume()
+        else:
+            self._task.pause()

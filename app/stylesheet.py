@@ -64,6 +64,7 @@ QPushButton[role="primary"]:focus { border: 2px solid $text; padding: 0 15px;
 QPushButton[role="primary"]:disabled { color: $faint; background: $raised; border-color: $raised; }
 QPushButton[role="secondary"] { background: $surface; border-color: $control_line; }
 QPushButton[role="secondary"]:hover, QPushButton[role="secondary"]:pressed { background: $raised; }
+QPushButton[role="secondary"]:checked { background: $accent_tint; border-color: $accent; }
 QPushButton[role="danger"] { background: $surface; border-color: $control_line; color: $bad; }
 QPushButton[role="danger"]:hover { background: $bad_tint; border-color: $bad_line; }
 QPushButton[role="quiet"] { color: $text; }

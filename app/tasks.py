@@ -1,8 +1,9 @@
 """One Task for each job: the only bridge from the engine's worker processes to Qt.
 
 Compute jobs wait in one queue and downloads in another, one at a time of each, in short-lived
-workers of their own; short questions (`ask`) run at once beside them. Worker events arrive on
-reader threads; a `Relay` carries them over.
+workers of their own; a paused one leaves its queue, and is put at the end of it when resumed.
+Short questions (`ask`) run at once beside them. Worker events arrive on reader threads; a `Relay`
+carries them over.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from PySide6.QtCore import QObject, Qt, Signal
 
@@ -52,13 +54,16 @@ class Relay(QObject):
         self._told.emit(event)
 
 
-class _Exited:
-    """The worker process of a task is gone."""
+class _Exited(NamedTuple):
+    """The worker process of a task's run is gone."""
+
+    run: int
 
 
 class TaskState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -70,6 +75,8 @@ class Task(QObject):
     changed = Signal()
     stepped = Signal(object)
     finished = Signal()
+    paused = Signal()
+    resumed = Signal()
     exited = Signal()
     """The worker process has gone too; after `finished`."""
 
@@ -79,36 +86,65 @@ class Task(QObject):
         self.title = title
         self.state = TaskState.QUEUED
         self.is_cancelling = False
+        self.is_pausing = False
         self.progress: Progress | None = None
         self.pace = Pace()
         self.result: Any = None
         self.error: EngineError | None = None
         self._worker: Worker | None = None
         self._call: Call | None = None
+        self._run = 0
         self._relay = Relay(self)
         self._relay.heard.connect(self._on_heard)
 
     @property
+    def is_active(self) -> bool:
+        """Whether it runs, or will without being asked again."""
+        return self.state in (TaskState.QUEUED, TaskState.RUNNING)
+
+    @property
     def is_over(self) -> bool:
-        return self.state not in (TaskState.QUEUED, TaskState.RUNNING)
+        return self.state in (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED)
 
     def cancel(self) -> None:
-        """Stop the job; nothing half-written stays. A queued one ends at once."""
-        if self.state == TaskState.QUEUED:
+        """Stop the job; one that does not run ends at once.
+
+        Nothing half-written stays, but what a job that can be resumed goes on from.
+        """
+        if self.state in (TaskState.QUEUED, TaskState.PAUSED):
             self._end(TaskState.CANCELLED)
         elif self.state == TaskState.RUNNING and self._call and not self.is_cancelling:
-            self.is_cancelling = True
+            self.is_cancelling, self.is_pausing = True, False
             self._call.cancel()
             self.changed.emit()
+
+    def pause(self) -> None:
+        """Stop a job that can be resumed until `resume`; the next one in its queue goes on."""
+        if not self.job.can_resume or self.is_cancelling or self.is_pausing:
+            return
+        if self.state == TaskState.QUEUED:
+            self._rest()
+        elif self.state == TaskState.RUNNING and self._call:
+            self.is_pausing = True
+            self._call.cancel()
+            self.changed.emit()
+
+    def resume(self) -> None:
+        """Let a paused job wait for its turn again."""
+        if self.state == TaskState.PAUSED:
+            self.state = TaskState.QUEUED
+            self.resumed.emit()
 
     def _begin(self, start: StartWorker) -> None:
         from engine.client import Failed
         from engine.errors import WorkerCrashed
 
         self.state = TaskState.RUNNING
+        self._run += 1
+        exited = _Exited(self._run)
         self.changed.emit()
         try:
-            self._worker = start(lambda _reason: self._relay.tell(_Exited()))
+            self._worker = start(lambda _reason: self._relay.tell(exited))
         except OSError as error:
             log.warning("no worker: %s", error)
             failure = WorkerCrashed(
@@ -123,8 +159,9 @@ class Task(QObject):
 
     def _on_heard(self, event: Stepped | Outcome | _Exited) -> None:
         if isinstance(event, _Exited):
-            self._worker = self._call = None
-            self.exited.emit()
+            if event.run == self._run:  # else it is the one that was paused
+                self._worker = self._call = None
+                self.exited.emit()
         elif not self.is_over:
             self._hear(event)
 
@@ -140,6 +177,8 @@ class Task(QObject):
             case Failed(error=error):
                 self.error = error
                 self._end(TaskState.FAILED)
+            case Cancelled() if self.is_pausing:
+                self._rest()
             case Cancelled():
                 self._end(TaskState.CANCELLED)
 
@@ -150,10 +189,15 @@ class Task(QObject):
         self.stepped.emit(step)
         self.changed.emit()
 
+    def _rest(self) -> None:
+        self.state, self.is_pausing = TaskState.PAUSED, False
+        self._stop_worker(wait=False)
+        self.changed.emit()
+        self.paused.emit()
+
     def _end(self, state: TaskState) -> None:
-        self.state = state
-        if self._worker:
-            self._worker.stop(wait=False)
+        self.state, self.is_pausing = state, False
+        self._stop_worker(wait=False)
         self.changed.emit()
         self.finished.emit()
 
@@ -183,18 +227,22 @@ class Tasks(QObject):
     @property
     def active(self) -> list[Task]:
         """The listed tasks that are queued or running."""
-        return [task for task in self.listed if not task.is_over]
+        return [task for task in self.listed if task.is_active]
+
+    @property
+    def paused(self) -> list[Task]:
+        return [task for task in self.listed if task.state == TaskState.PAUSED]
 
     def start(self, job: Job, title: str, lane: Lane = "compute") -> Task:
         """Queue `job`; it runs when those before it in its lane are over."""
         task = Task(job, title, self)
         self.listed.append(task)
-        self._queues[lane].append(task)
         task.changed.connect(self.changed)
-        task.finished.connect(self._on_finished)
+        task.finished.connect(self._on_left)
+        task.paused.connect(self._on_left)
+        task.resumed.connect(partial(self._enqueue, task, lane))
         self.added.emit(task)
-        self.changed.emit()
-        self._start_next()
+        self._enqueue(task, lane)
         return task
 
     def ask(self, job: Job) -> Task:
@@ -209,7 +257,7 @@ class Tasks(QObject):
         return task
 
     def clear_finished(self) -> None:
-        self.listed = self.active
+        self.listed = [task for task in self.listed if not task.is_over]
         self.changed.emit()
 
     def shutdown(self) -> None:
@@ -227,6 +275,11 @@ class Tasks(QObject):
         for task in tasks:
             task._stop_worker(wait=True)
 
+    def _enqueue(self, task: Task, lane: Lane) -> None:
+        self._queues[lane].append(task)
+        self.changed.emit()
+        self._start_next()
+
     def _start_next(self) -> None:
         if self._is_closed:
             return
@@ -235,7 +288,8 @@ class Tasks(QObject):
                 task = self._running[lane] = queue.popleft()
                 task._begin(self._start)
 
-    def _on_finished(self) -> None:
+    def _on_left(self) -> None:
+        """A task has ended, or is paused: its queue goes on."""
         task = self.sender()
         assert isinstance(task, Task)
         for lane, queue in self._queues.items():

@@ -277,11 +277,21 @@ def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
     """Heading, sentence and button for closing while `active` is not finished."""
     from engine.words import plural
 
-    titles = ", ".join(task.title for task in active)
+    kept = [task for task in active if task.job.can_resume and task.progress]
+    lost = [task for task in active if task not in kept]
+    what_happens = (
+        (lost, "closing discards what was done so far. The sources stay as they are."),
+        (kept, "closing stops it. What has arrived is kept: resume it on the Models page."),
+    )
+    sentences = [
+        f"{', '.join(task.title for task in tasks)}: {what}"
+        for tasks, what in what_happens
+        if tasks
+    ]
     return (
         f"{plural(len(active), 'job')} not finished",
-        f"{titles}: closing discards what was done so far. The sources stay as they are.",
-        "Discard and close",
+        "\n\n".join(sentences),
+        "Discard and close" if lost else "Stop and close",
     )
 
 

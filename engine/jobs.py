@@ -43,6 +43,8 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     """
 
     Result: ClassVar[Any]
+    can_resume: ClassVar[bool] = False
+    """Whether the same job, run again after it was cancelled, goes on from where it was."""
 
     def run(self) -> Generator[Step, None, Any]:
         raise NotImplementedError
@@ -65,40 +67,53 @@ def finish(steps: Generator[Step, None, T], on_step: Callable[[Step], None] | No
 class Pace:
     """Speed and time left of a job, as seen from its progress.
 
-    The speed is measured over the last few seconds, so a stall shows as a falling speed, and it
-    starts anew with each stage.
+    The fraction of one total never falls: not while what has come is verified, nor where a resumed
+    job begins a little before its stop. The speed is that of the last seconds up to now: it falls
+    to 0 while nothing comes, and starts anew with each stage.
     """
 
     WINDOW_S = 8.0
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._stage = ""
         self._marks: list[tuple[float, int]] = []
         self._total: int | None = None
+        self._furthest: dict[int, float] = {}
 
-    def update(self, progress: Progress, now: float | None = None) -> None:
-        now = time.monotonic() if now is None else now
-        if progress.stage != self._stage:
+    def update(self, progress: Progress) -> None:
+        if progress.stage != self._stage or (self._marks and progress.done < self._marks[-1][1]):
             self._stage, self._marks = progress.stage, []
         self._total = progress.total
-        self._marks.append((now, progress.done))
-        while len(self._marks) > 2 and now - self._marks[1][0] > self.WINDOW_S:
-            self._marks.pop(0)
+        self._marks.append((self._clock(), progress.done))
+        self._forget()
+        if progress.total:
+            done = min(1.0, progress.done / progress.total)
+            self._furthest[progress.total] = max(done, self._furthest.get(progress.total, 0.0))
 
     @property
     def fraction(self) -> float | None:
         """0 to 1, or None while the total is not known."""
-        if not self._total or not self._marks:
-            return None
-        return min(1.0, self._marks[-1][1] / self._total)
+        return self._furthest[self._total] if self._total else None
 
     @property
     def per_second(self) -> float:
-        (t0, n0), (t1, n1) = (self._marks[0], self._marks[-1]) if self._marks else ((0, 0), (0, 0))
-        return (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
+        self._forget()
+        if not self._marks:
+            return 0.0
+        (began, first), (_, last) = self._marks[0], self._marks[-1]
+        seconds = self._clock() - began
+        return (last - first) / seconds if seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        if not self._total or self.per_second <= 0:
+        speed = self.per_second
+        if not self._total or speed <= 0:
             return None
-        return max(0, self._total - self._marks[-1][1]) / self.per_second
+        return max(0, self._total - self._marks[-1][1]) / speed
+
+    def _forget(self) -> None:
+        """Of the marks before the window keep the last one: what came is counted from it."""
+        begin = self._clock() - self.WINDOW_S
+        while len(self._marks) > 1 and self._marks[1][0] <= begin:
+            self._marks.pop(0)

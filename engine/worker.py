@@ -26,6 +26,7 @@ from engine.duplicates import FindDuplicates
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
 from engine.fit.job import Fit
 from engine.hub.download import Download
+from engine.hub.here import FindHere
 from engine.hub.search import Describe, Search
 from engine.hub.token import AskToken, KeepToken
 from engine.hub.verify import Verify
@@ -51,6 +52,7 @@ AnyJob = (
     | Bench
     | Search
     | Describe
+    | FindHere
     | Download
     | AskToken
     | KeepToken

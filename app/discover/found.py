@@ -11,12 +11,11 @@ from PySide6.QtCore import QAbstractListModel, QModelIndex, Qt
 from app import theme
 from app.models.model_list import LINES_ROLE, ROW_ROLE, Index, Lines
 from app.models.verdict import Tone
+from engine.fit.rough import needed_bytes, size_at_four_bits
 from engine.hub.repo import Found
 from engine.words import format_bytes, format_count
 
 PICKS = theme.RESOURCES / "picks.json"
-BITS_PER_WEIGHT = 4.9
-"""Of Q4_K_M, by which a model is judged as long as no file of it is chosen."""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -32,7 +31,7 @@ class Offer(msgspec.Struct, frozen=True):
     @property
     def size_bytes(self) -> int:
         """About what it takes at four bits; 0 where the hub does not tell its parameters."""
-        return int(self.n_params * BITS_PER_WEIGHT / 8)
+        return size_at_four_bits(self.n_params)
 
 
 def picks() -> tuple[Offer, ...]:
@@ -100,11 +99,16 @@ def _facts(offer: Offer) -> tuple[str, ...]:
     return (*facts, offer.license) if offer.license else tuple(facts)
 
 
+def fits(size_bytes: int, usable_bytes: int) -> bool:
+    """Whether a model of about `size_bytes` does for sure; not where its size is unknown."""
+    return judge_size(size_bytes, usable_bytes)[1] == "good"
+
+
 def judge_size(size_bytes: int, usable_bytes: int) -> tuple[str, Tone]:
-    """A badge for a model of about `size_bytes`: with a gigabyte for context and buffers."""
+    """A badge for a model of about `size_bytes`, or none where that is not known."""
     if not size_bytes:
         return "", "neutral"
-    needed = size_bytes + min(10**9, size_bytes)
+    needed = needed_bytes(size_bytes)
     if needed <= usable_bytes:
         return "Fits", "good"
     if size_bytes <= usable_bytes:

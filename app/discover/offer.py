@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QUrl, Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
@@ -11,17 +11,19 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from app import theme
 from app.chat.text import LinkDialog
 from app.context import AppContext
+from app.discover.fit_check import FitCheck
 from app.discover.found import Offer
 from app.discover.variant_row import VariantRow, best
+from app.downloads import download, resume, task_of
 from app.problems import ProblemCard
 from app.tasks import Task, TaskState
 from app.widgets import Card, IconButton, Scroll, SecondaryButton, hline, row, second, section
+from engine.hub.here import FindHere, Here
 from engine.hub.search import Describe, Described
 from engine.words import format_count
 
 if TYPE_CHECKING:
-    from engine.hub.download import Download
-    from engine.hub.repo import Variant
+    from engine.hub.repo import Repo
 
 MAX_CARD_CHARS = 30_000
 MAX_BLOCKS = 120
@@ -31,9 +33,8 @@ N_SHOWN = 6
 
 
 class OfferCard(Card):
-    """Asks the hub about the offer it is shown; `download_clicked` carries the job to start."""
+    """Asks the hub about the offer it is shown, and starts its downloads."""
 
-    download_clicked = Signal(object, str)
     opened = Signal(object, str)
     """A variant, and the path at which it now is, to be used."""
 
@@ -41,7 +42,9 @@ class OfferCard(Card):
         super().__init__(parent=parent)
         self._context = context
         self._offer: Offer | None = None
+        self._repo: Repo | None = None
         self._question: Task | None = None
+        self.fit_check = FitCheck(context, self)
         self._usable_bytes = 0
         self._page = ""
         self.rows: list[VariantRow] = []
@@ -91,7 +94,8 @@ class OfferCard(Card):
         self._clear()
         self._about.setText("Asking the hub")
         self._about.show()
-        job = Describe(self._offer.repo, self._context.settings.value.is_offline)
+        value = self._context.settings.value
+        job = Describe(self._offer.repo, value.models_folder, value.is_offline)
         question = self._context.tasks.ask(job)
         self._question = question
         question.finished.connect(partial(self._on_answered, question))
@@ -116,7 +120,7 @@ class OfferCard(Card):
         """Show what the hub has told."""
         self._page = described.page
         self.page_button.setEnabled(True)
-        repo = described.repo
+        repo = self._repo = described.repo
         if repo.about.is_gated:
             self._about.setText(
                 "Its owner asks you to accept terms first: open its page, sign in, accept them,"
@@ -128,19 +132,21 @@ class OfferCard(Card):
             self._about.setText("It has no file that Snug can use: no GGUF, no safetensors.")
             self._about.show()
         to_take = best(variants, self._usable_bytes)
+        to_judge = to_take or next(iter(variants), None)
         for i, variant in enumerate(variants[:MAX_VARIANTS]):
             line = VariantRow(variant, self._usable_bytes, is_best=variant is to_take)
-            line.download_clicked.connect(partial(self._on_download_clicked, repo.id))
-            line.opened.connect(partial(self.opened.emit, variant))
+            line.clicked.connect(partial(self._on_clicked, line))
+            line.chosen.connect(partial(self.fit_check.choose, line, repo.id))
+            self._show_state(line, described.here)
             line.setVisible(i < N_SHOWN or variant is to_take)
             self.rows.append(line)
+            if variant is to_judge:
+                line.chosen.emit()
             self._content.addWidget(line)
         if len(variants) > N_SHOWN:
             self.more_button = SecondaryButton(f"Show all {len(self.rows)}", "chevron-down")
             self.more_button.clicked.connect(self._show_all)
             self._content.addLayout(row(self.more_button, None))
-        for task in self._context.tasks.listed:
-            self.follow(task)
         self._show_card(described.card[:MAX_CARD_CHARS])
 
     def _show_card(self, text: str) -> None:
@@ -154,26 +160,37 @@ class OfferCard(Card):
             self._content.addWidget(card)
         self._content.addStretch(1)
 
-    def follow(self, task: Task) -> None:
-        """If `task` downloads one of the variants shown, let its row show how far it is."""
-        job: Any = task.job
-        if self._offer and getattr(job, "repo", "") == self._offer.repo and hasattr(job, "wanted"):
+    def look_again(self) -> None:
+        """Find out what of the offer is on this computer now: it may have been removed."""
+        if self._repo:
+            job = FindHere(self._repo, self._context.settings.value.models_folder)
+            question = self._context.tasks.ask(job)
+            question.finished.connect(partial(self._on_looked, question, self._repo))
+
+    def _on_looked(self, question: Task, repo: Repo) -> None:
+        if repo is self._repo and question.state == TaskState.SUCCEEDED:
             for line in self.rows:
-                if job.wanted == line.variant.main_file.name:
-                    line.follow(task)
+                self._show_state(line, question.result)
 
-    def _on_download_clicked(self, repo_id: str, variant: Variant) -> None:
-        from engine.hub.download import Download
+    def _show_state(self, line: VariantRow, here: dict[str, Here]) -> None:
+        """What of a variant is here, and the task that is at it, wherever it was started."""
+        assert self._repo
+        name = line.variant.main_file.name
+        line.show_here(here.get(name))
+        if task := task_of(self._context.tasks, self._repo.id, name):
+            line.follow(task)
 
-        value = self._context.settings.value
-        job: Download = Download(
-            repo_id,
-            value.models_folder,
-            variant.main_file.name,
-            bytes_per_second=value.download_limit,
-            is_offline=value.is_offline,
-        )
-        self.download_clicked.emit(job, f"Download {self._name.text()}, {variant.label}")
+    def _on_clicked(self, line: VariantRow) -> None:
+        assert self._repo
+        here = line.here
+        if line.task and line.task.state == TaskState.PAUSED:
+            line.task.resume()
+        elif here and here.path:
+            self.opened.emit(line.variant, here.path)
+        elif here and here.note:
+            line.follow(resume(self._context, here.note))
+        else:
+            line.follow(download(self._context, self._repo, line.variant))
 
     def _on_page_clicked(self) -> None:
         LinkDialog(QUrl(self._page), self, "It is the model's page on the hub.").show()
@@ -185,7 +202,8 @@ class OfferCard(Card):
             self.more_button.hide()
 
     def _clear(self) -> None:
-        self.rows, self.more_button = [], None
+        self.fit_check.choose(None)
+        self._repo, self.rows, self.more_button = None, [], None
         old, self._inside = self._inside, QWidget()
         old.deleteLater()
         self._lay_out_inside()

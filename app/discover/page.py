@@ -11,15 +11,15 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import theme
 from app.context import AppContext
-from app.discover.found import Offer, OfferList, offer_of, picks
+from app.discover.found import Offer, OfferList, fits, offer_of, picks
 from app.discover.offer import OfferCard
 from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE
 from app.problems import ProblemCard
 from app.tasks import Task, TaskState
-from app.widgets import Card, SearchField, SegmentedControl, Select, row, second
+from app.widgets import Card, SearchField, SecondaryButton, SegmentedControl, Select, row, second
 from engine.hub.repo import Variant
-from engine.hub.search import Search
+from engine.hub.search import Search, Searched
 from engine.words import plural
 
 TYPING_MS = 350
@@ -59,23 +59,26 @@ class DiscoverPage(QWidget):
         self.kind = SegmentedControl("Kind of model", KINDS)
         self.kind.set_value("")
         self.kind.chosen.connect(lambda _value: self._search())
+        self.fits = SecondaryButton("Fits here", "memory")
+        self.fits.setCheckable(True)
+        self.fits.setToolTip("Only models that fit this computer's free memory at four bits")
+        self.fits.toggled.connect(lambda _is_on: self._search())
         self.sort = _select("Order", SORTS, self._search)
         self.licence = _select("Licence", LICENCES, self._search)
-        self._heading = second("")
+        self.heading = second("")
         self.view = ModelListView("Models on the hub", self._offers)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self._problems = QVBoxLayout()
         shelf = Card()
         shelf.body.setContentsMargins(8, 12, 8, 8)
-        self._heading.setContentsMargins(8, 0, 8, 0)
-        shelf.body.addWidget(self._heading)
+        self.heading.setContentsMargins(8, 0, 8, 0)
+        shelf.body.addWidget(self.heading)
         shelf.body.addWidget(self.view, 1)
         self.offer = OfferCard(self._context)
         self.offer.setFixedWidth(380)
         self.offer.hide()
-        self.offer.download_clicked.connect(self._on_download_clicked)
         self.offer.opened.connect(self._on_opened)
-        filters = row(self.field, self.kind, self.sort, self.licence)
+        filters = row(self.field, self.kind, self.fits, self.sort, self.licence)
         filters.setStretch(0, 1)
         both = row(shelf, self.offer, spacing=theme.SPACE_16)
         both.setStretch(0, 1)
@@ -95,14 +98,21 @@ class DiscoverPage(QWidget):
         if not self._offers.offers:
             self._show_picks()
         self.field.setFocus(Qt.FocusReason.OtherFocusReason)
+        if not event.spontaneous():
+            self.offer.look_again()
 
     @property
     def offers(self) -> tuple[Offer, ...]:
         return self._offers.offers
 
     def _show_picks(self) -> None:
-        self._heading.setText("A few to start with, from the smallest on")
-        self._offers.show(picks(), self._usable_bytes)
+        self.heading.setText("A few to start with, from the smallest on")
+        offers = picks()
+        if self.fits.isChecked():
+            offers = tuple(offer for offer in offers if fits(offer.size_bytes, self._usable_bytes))
+        if not offers:
+            self.heading.setText("Of the first picks none fits in the memory that is free now.")
+        self._offers.show(offers, self._usable_bytes)
 
     def _search(self) -> None:
         """Ask the hub; with nothing to look for, the picks come back."""
@@ -113,10 +123,12 @@ class DiscoverPage(QWidget):
         if not (text or kind or licence):
             self._show_picks()
             return
-        self._heading.setText("Asking the hub")
+        self.heading.setText("Asking the hub")
         sort: Any = self.sort.currentData()
         is_offline = self._context.settings.value.is_offline
-        question = self._context.tasks.ask(Search(text, sort, kind, licence, is_offline=is_offline))
+        usable = self._usable_bytes if self.fits.isChecked() else None
+        job = Search(text, sort, kind, licence, usable_bytes=usable, is_offline=is_offline)
+        question = self._context.tasks.ask(job)
         self._question = question
         question.finished.connect(partial(self._on_found, question))
 
@@ -126,12 +138,12 @@ class DiscoverPage(QWidget):
         self._question = None
         self._clear_problems()
         if question.state == TaskState.SUCCEEDED:
-            offers = tuple(offer_of(found) for found in question.result)
-            found = plural(len(offers), "model") if offers else "Nothing found. Try fewer words."
-            self._heading.setText(found)
+            searched: Searched = question.result
+            offers = tuple(map(offer_of, searched.found))
+            self.heading.setText(_sum_up(searched))
             self._offers.show(offers, self._usable_bytes)
         elif question.error:
-            self._heading.setText("")
+            self.heading.setText("")
             card = ProblemCard(question.error)
             card.dismissed.connect(self._clear_problems)
             self._problems.addWidget(card)
@@ -149,13 +161,18 @@ class DiscoverPage(QWidget):
         if offer:
             self.offer.show_offer(offer, self._usable_bytes)
 
-    def _on_download_clicked(self, job: Any, words: str) -> None:
-        task = self._context.tasks.start(job, words, lane="network")
-        self.offer.follow(task)
-
     def _on_opened(self, variant: Variant, path: str) -> None:
         wanted = self.chat_requested if variant.format == "gguf" else self.shrink_requested
         wanted.emit(path)
+
+
+def _sum_up(searched: Searched) -> str:
+    """What a search has found, and what was left out, in one line."""
+    number, left_out = len(searched.found), searched.left_out
+    if not number:
+        return f"Nothing fits: {left_out}." if left_out else "Nothing found. Try fewer words."
+    words = plural(number, "model")
+    return f"{words} · {left_out}" if left_out else words
 
 
 def _select(name: str, options: tuple[tuple[str, str], ...], on_change: Any) -> Select:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, Signal
+from PySide6.QtCore import QEvent, QModelIndex, QObject, Qt, QTimer, Signal
 from PySide6.QtGui import QKeyEvent, QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 
 from app import theme
 from app.context import AppContext
+from app.downloads import resume, task_of
 from app.models.context_slider import ContextSlider
 from app.models.details import Details
 from app.models.drop import DropArea
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from app.discover.page import DiscoverPage
     from engine.fit.job import Fitted
     from engine.hub.download import Note
+    from engine.leftovers import Leftover
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,9 @@ class ModelsPage(QWidget):
         self._conditions: Conditions | None = None
         self._exact = ExactFit(context.tasks, self)
         self._exact.found.connect(self._on_exact)
+        # What a cancelled download leaves looks for two seconds as if somebody fetched it.
+        self._soon = QTimer(self, singleShot=True, interval=2500)
+        self._soon.timeout.connect(self._refresh_if_shown)
         self._build()
         self.toast = Toast(self)
         self._remover = Remover(self, context.settings, self.toast)
@@ -166,16 +171,7 @@ class ModelsPage(QWidget):
         self._on_tab_chosen("discover")
 
     def _resume(self, note: Note) -> None:
-        """Go on with a download, with the limits as they are set now."""
-        value = self._context.settings.value
-        job = msgspec.structs.replace(
-            note.job,
-            folder=value.models_folder,
-            bytes_per_second=value.download_limit,
-            is_offline=value.is_offline,
-        )
-        words = f"Download {job.repo.rpartition('/')[2]}, {note.label}"
-        self._context.tasks.start(job, words, lane="network")
+        resume(self._context, note)
         self.leftovers.hide()
 
     def _on_tab_chosen(self, tab: str) -> None:
@@ -227,7 +223,7 @@ class ModelsPage(QWidget):
         self.foot.show_found(shelf.rows, shelf.disk)
         if self.tabs.value == "here":
             self._stack.setCurrentIndex(1)
-            self.leftovers.show_leftovers(shelf.leftovers)
+            self.leftovers.show_leftovers(tuple(filter(self._is_left, shelf.leftovers)))
         self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
         memory = format_bytes(shelf.computer.memory_available_bytes)
         self._sum.setText(f"{plural(len(shelf.rows), 'model')} · {memory} of memory free")
@@ -260,6 +256,11 @@ class ModelsPage(QWidget):
     def _on_exact(self, row: Row, fitted: Fitted) -> None:
         self.details.show_exact(say(fitted.as_verdict(), row.conditions), fitted.tokens_per_second)
 
+    def _is_left(self, leftover: Leftover) -> bool:
+        """Whether no task has it in hand: a paused one, or one that runs again since the scan."""
+        job = leftover.note.job if leftover.note else None
+        return not (job and task_of(self._context.tasks, job.repo, job.wanted))
+
     @property
     def rows(self) -> tuple[Row, ...]:
         return self._list.rows
@@ -273,6 +274,7 @@ class ModelsPage(QWidget):
     def _on_task_added(self, task: QObject) -> None:
         # A shrunk or converted model is on the shelf once its task has ended.
         task.finished.connect(self._refresh_if_shown)  # type: ignore[attr-defined]
+        task.finished.connect(self._soon.start)  # type: ignore[attr-defined]
 
     def _on_settings_changed(self) -> None:
         self._refresh_if_shown()

@@ -24,6 +24,8 @@ from app.window import Window
 from engine import starter
 from engine.errors import CorruptFile, EngineError, WorkerCrashed
 from engine.folders import Folders
+from engine.hub.download import Download
+from engine.jobs import Progress
 
 WIDE = QSize(1280, 800)
 SMALL_TALK = (starter.SAMPLE_QUESTION, "Who are you?", "Write Python code that reverses a text")
@@ -194,6 +196,9 @@ def models(stage: Stage) -> None:
     offer = next(o for o in discover.offers if o.repo == described.repo.id)
     discover.offer.introduce(offer, 12_000_000_000)
     discover.offer.show_described(described)
+    discover.offer.fit_check.choose(None)  # it would ask the network
+    words = "Runs on the processor: 8.2 GB with 16,384 tokens of context"
+    discover.offer.rows[3].show_fit(f"{words}, about 5.4 tokens per second.", "cpu")
     discover.offer.show()
     stage.settle()
     stage.shoot("models-offer")
@@ -216,10 +221,16 @@ def shrink(stage: Stage) -> None:
     task = stage.context.tasks.listed[-1]
     stage.until(lambda: (task.pace.fraction or 0) > 0.12 or task.is_over)
     stage.shoot("shrink-running")
+    # Behind the shrinking, so that it asks no network before it is paused.
+    download = Download("Qwen/Qwen3-8B-GGUF", str(stage.models), "Q4_K_M")
+    paused = stage.context.tasks.start(download, "Download Qwen3-8B-GGUF, Q4_K_M")
+    paused.pace.update(Progress("Downloading", 2_160_000_000, 5_030_000_000, "bytes"))
+    paused.pause()
     panel = JobsPanel(stage.context.tasks, stage.window)
     panel.show()
     stage.shoot("jobs-panel", widget=panel)
     panel.close()
+    paused.cancel()
     task.cancel()
     stage.until(lambda: task.is_over)
     stage.settle()

@@ -12,6 +12,7 @@ from PySide6.QtCore import QObject, QTimer
 from app.store import AnswerStats, Status, Store
 from engine.client import Cancelled, Failed, Outcome, Stepped, Succeeded
 from engine.errors import EngineError
+from engine.hub.here import Here
 from engine.hub.repo import Found, HubFile, Repo
 from engine.hub.search import Described
 from engine.inference import Load, ModelInfo
@@ -209,4 +210,5 @@ def described_8b() -> Described:
         " coding) and non-thinking mode. Context of 32,768 tokens.\n\n- 36 layers\n- 8.2 billion"
         " parameters\n"
     )
-    return Described(Repo(found, "0" * 40, files), card, f"https://huggingface.co/{repo_id}")
+    here = {files[0].name: Here(f"/models/{files[0].name}")}
+    return Described(Repo(found, "0" * 40, files), card, f"https://huggingface.co/{repo_id}", here)

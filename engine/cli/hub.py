@@ -12,22 +12,27 @@ from engine.words import format_bytes, format_count
 
 
 def search(args: argparse.Namespace) -> Any:
+    from engine.fit.memory import usable_bytes
+    from engine.hardware import detect
     from engine.hub.search import Search
 
     offline = settings_file().value.is_offline
-    job = Search(args.text, args.sort, args.format, args.license, args.limit, offline)
-    found = run_job(job, args)
+    usable = usable_bytes(detect().memory_available_bytes) if args.fits else None
+    job = Search(args.text, args.sort, args.format, args.license, args.limit, usable, offline)
+    searched = run_job(job, args)
     if args.json:
-        return found
-    for model in found:
+        return searched.found
+    for model in searched.found:
         size = format_count(model.n_params) if model.n_params else ""
         gated = " (gated)" if model.is_gated else ""
         formats = "+".join(model.formats)
         print(f"{model.id}{gated}")
         print(f"    {size:>6}  {formats:16}  {model.downloads:>10,} downloads  {model.license}")
-    if not found:
+    if searched.left_out:
+        print(f"{searched.left_out}.")
+    elif not searched.found:
         print("Nothing found. Try fewer or other words.")
-    return found
+    return searched.found
 
 
 def download(args: argparse.Namespace) -> Any:

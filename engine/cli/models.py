@@ -49,7 +49,7 @@ def fit(args: argparse.Namespace) -> Any:
     model = str(Path(args.model).absolute()) if Path(args.model).exists() else args.model
     found = run_job(Fit(model, args.ctx, args.kv, settings_file().value.is_offline), args)
     if not args.json:
-        print(found.words)
+        print(found.sentence)
         for need in (need for need in found.devices if need.weights_bytes):
             weights, cache = format_bytes(need.weights_bytes), format_bytes(need.kv_bytes)
             buffers = format_bytes(need.compute_bytes + need.runtime_bytes)
@@ -58,6 +58,4 @@ def fit(args: argparse.Namespace) -> Any:
                 f"{need.device:8} weights {weights}, context {cache}, buffers {buffers}"
                 f" = {format_bytes(need.total_bytes)} of {usable}"
             )
-        if found.tokens_per_second:
-            print(f"About {found.tokens_per_second:.0f} tokens/s.")
     return found

@@ -50,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", type=Path)
 
     sub = verb("fit", fit, "Say whether a model runs here, and what it takes.")
-    sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE on the hub")
+    sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE (or :FILE) on the hub")
     sub.add_argument("--ctx", type=_count, default=0, help="tokens of context; 0 = what fits")
     sub.add_argument("--kv", choices=get_args(KvType), help="type of the KV cache")
 
@@ -110,6 +110,7 @@ def _add_hub_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--format", choices=get_args(Format))
     sub.add_argument("--license", default="", help="such as apache-2.0")
     sub.add_argument("--limit", type=_positive, default=20)
+    sub.add_argument("--fits", action="store_true", help="only what fits here at four bits")
 
     sub = verb("download", download, "Fetch a model: resumable, verified, all its parts.")
     sub.add_argument("repo", metavar="OWNER/NAME")

@@ -13,6 +13,7 @@ from engine.errors import FormatError
 from engine.fit.run import KvType, Need, Run
 from engine.fit.verdict import Asked, Kind, Verdict, judge
 from engine.jobs import Job, Progress
+from engine.words import format_count
 
 
 class Fitted(msgspec.Struct, frozen=True):
@@ -35,9 +36,17 @@ class Fitted(msgspec.Struct, frozen=True):
     def as_verdict(self) -> Verdict:
         return Verdict(self.verdict, self.words, self.run, self.devices, self.usable_bytes)
 
+    @property
+    def sentence(self) -> str:
+        """The verdict, and how fast it would write if it runs."""
+        if not self.tokens_per_second or self.verdict == "not":
+            return self.words
+        speed = format_count(self.tokens_per_second)
+        return f"{self.words.removesuffix('.')}, about {speed} tokens per second."
+
 
 class Fit(Job, frozen=True):
-    """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE on the hub.
+    """Judge the GGUF `model`: a path, or OWNER/NAME:TYPE (or :FILE) on the hub.
 
     `n_ctx` 0 and `kv_type` None leave these to Snug; `is_capped` keeps the context to what the
     model was trained for. `released` are bytes by device that become free before it is loaded.
@@ -55,8 +64,9 @@ class Fit(Job, frozen=True):
     released: dict[str, int] = {}  # noqa: RUF012 - frozen, and msgspec copies it
 
     def run(self) -> Generator[Progress, None, Fitted]:
-        is_file = Path(self.model).exists() or self.model.lower().endswith(".gguf")
-        if is_file or self.model.count("/") != 1:
+        name, _, wanted = self.model.partition(":")
+        is_of_hub = name.count("/") == 1 and (wanted or not name.lower().endswith(".gguf"))
+        if Path(self.model).exists() or not is_of_hub:
             return (yield from self._judge(Path(self.model)))
         with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
             path = yield from self._outline(Path(folder))

@@ -23,7 +23,7 @@ from engine.files import bytes_on_disk, disk_full, lock, make_folder, replace_by
 from engine.hub.hub import Hub, access_denied
 from engine.hub.names import safe_path, safe_paths
 from engine.hub.part import KEPT_FREE_BYTES
-from engine.hub.provenance import note_source, read
+from engine.hub.provenance import Source, note_source, read
 from engine.hub.repo import HubFile, Repo, Variant
 from engine.hub.token import load_token
 from engine.hub.transfer import transfer
@@ -58,6 +58,7 @@ class Download(Job, frozen=True):
     """
 
     Result: ClassVar = Downloaded
+    can_resume: ClassVar = True
 
     repo: str
     folder: str
@@ -141,7 +142,7 @@ class Place:
         self._names = safe_paths(file.name for file in variant.files)
         self._home = models_folder / safe_path(repo.id)
         title = "--".join(safe_path(variant.main_file.name).parts)
-        self._staging = self._home / f"{STAGING}{title[-MAX_TITLE:]}"
+        self.staging = self._home / f"{STAGING}{title[-MAX_TITLE:]}"
 
     @property
     def path(self) -> Path:
@@ -150,11 +151,18 @@ class Place:
             return self._home
         return self._home / self._names[self._variant.main_file.name]
 
+    def source(self) -> Source | None:
+        """Where the main file that is in its place came from, if a download brought it."""
+        name = self._variant.main_file.name
+        if not (self._home / self._names[name]).exists():
+            return None
+        return read(self._home).files.get(name)
+
     def staged(self, name: str) -> Path:
-        return self._staging / self._names[name]
+        return self.staging / self._names[name]
 
     def is_finished(self) -> bool:
-        return not self._staging.exists() and all(map(self.has, self._variant.files))
+        return not self.staging.exists() and all(map(self.has, self._variant.files))
 
     def has(self, file: HubFile) -> bool:
         """Whether `file` is in its place, by the note of an earlier download.
@@ -178,20 +186,20 @@ class Place:
 
     def prepare(self, job: Download) -> None:
         """Make room, and leave the note by which a later start finds what it can resume."""
-        note = read_note(self._staging)
+        note = read_note(self.staging)
         if note and (note.job.repo, note.job.revision) != (self._repo.id, self._repo.revision):
-            discard(self._staging)  # of another version: its files do not go with these
+            discard(self.staging)  # of another version: its files do not go with these
         files = self._variant.files
         # In its place already: fetched before, or moved there when a kill came between.
         placed = [f for f in files if not self.staged(f.name).exists() and self.has(f)]
         for file in files:
             make_folder(self.staged(file.name).parent)
-        here_bytes = size_on_disk(self._staging) + sum(file.size_bytes for file in placed)
+        here_bytes = size_on_disk(self.staging) + sum(file.size_bytes for file in placed)
         missing_bytes = self._variant.size_bytes - here_bytes
-        free_bytes = shutil.disk_usage(self._staging).free
+        free_bytes = shutil.disk_usage(self.staging).free
         if free_bytes < missing_bytes + KEPT_FREE_BYTES:
-            if not size_on_disk(self._staging):
-                discard(self._staging)
+            if not size_on_disk(self.staging):
+                discard(self.staging)
             raise disk_full(
                 self.path, needed_bytes=missing_bytes + KEPT_FREE_BYTES, free_bytes=free_bytes
             )
@@ -200,13 +208,13 @@ class Place:
             self._variant.label,
             self._variant.size_bytes,
         )
-        replace_bytes(self._staging / NOTE, msgspec.json.encode(note))
+        replace_bytes(self.staging / NOTE, msgspec.json.encode(note))
 
     def tidy(self) -> None:
         """Leave no note of a download of which nothing came."""
-        files = [path.name for path in self._staging.rglob("*") if path.is_file()]
+        files = [path.name for path in self.staging.rglob("*") if path.is_file()]
         if files == [NOTE]:
-            discard(self._staging)
+            discard(self.staging)
 
     def publish(self) -> None:
         """Give all files their places, the one that makes it a model last.
@@ -225,7 +233,7 @@ class Place:
                 self.staged(file.name).replace(target)
             except OSError as error:
                 raise write_error(error, target) from error
-        discard(self._staging)
+        discard(self.staging)
 
 
 class Note(msgspec.Struct, frozen=True):

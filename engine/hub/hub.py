@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from engine.errors import AccessDenied, EngineError, NetworkError, NotFound
 from engine.hub.part import Wanted
@@ -52,10 +53,8 @@ class Hub:
         format: Format | None = None,
         license: str = "",
         limit: int = 30,
-    ) -> tuple[Found, ...]:
-        """Models whose names hold `text`; raises NetworkError, AccessDenied."""
-        from huggingface_hub import ModelInfo, get_session, hf_raise_for_status
-
+    ) -> Iterator[tuple[Found, ...]]:
+        """Models whose names hold `text`, `limit` at a time; raises NetworkError, AccessDenied."""
         filters = ([format] if format else []) + ([f"license:{license}"] if license else [])
         asked: dict[str, str | int | list[str]] = {
             "search": text,
@@ -64,6 +63,16 @@ class Hub:
             "limit": limit,
             "expand": _FIELDS,
         }
+        has_more = True
+        while has_more:
+            found, cursor = self._search_page(asked)
+            yield found
+            has_more, asked = bool(cursor), {**asked, "cursor": cursor}
+
+    def _search_page(self, asked: Mapping[str, Any]) -> tuple[tuple[Found, ...], str]:
+        """One page of a search, and the cursor of the next one if there is one."""
+        from huggingface_hub import ModelInfo, get_session, hf_raise_for_status
+
         with self._errors():
             self._require_online()
             # Not `HfApi.list_models`: it asks a server that is not there for 23 seconds.
@@ -76,7 +85,10 @@ class Hub:
                 _found(ModelInfo(**model))  # type: ignore[no-untyped-call]
                 for model in models
             )
-            return tuple(model for model in found if _ID.fullmatch(model.id))
+            # Of the next page's address only the cursor: the rest might lead to another server.
+            query = urlsplit(answer.links.get("next", {}).get("url", "")).query
+            cursor = parse_qs(query).get("cursor", [""])[0]
+            return tuple(model for model in found if _ID.fullmatch(model.id)), cursor
 
     def repo(self, repo_id: str, revision: str = "") -> Repo:
         """The files of a repository; raises NotFound, NetworkError, AccessDenied."""

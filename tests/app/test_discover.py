@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import randbytes
 
 import pytest
-from PySide6.QtWidgets import QApplication, QLabel
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from app import theme
@@ -19,7 +21,8 @@ from app.models.model_list import ROW_ROLE
 from app.models.page import ModelsPage
 from app.tasks import Task, TaskState
 from engine.errors import AccessDenied
-from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
+from engine.hub.download import BETWEEN_FILES_S, Download
+from tests.helpers.fake_hub import FakeHub, Fault, Repo, fake_hub
 from tests.helpers.gestures import click, problems
 
 
@@ -77,6 +80,10 @@ def choose(qtbot: QtBot, page: DiscoverPage, title: str) -> None:
     qtbot.waitUntil(lambda: any(line.isVisible() for line in offer.rows), timeout=10_000)
 
 
+def words_of(widget: QWidget) -> set[str]:
+    return {label.text() for label in widget.findChildren(QLabel) if label.isVisible()}
+
+
 def ended(qtbot: QtBot, task: Task) -> TaskState:
     qtbot.waitUntil(lambda: task.is_over, timeout=20_000)
     return task.state
@@ -111,25 +118,180 @@ def test_filters_are_asked_of_the_hub(qtbot: QtBot, page: DiscoverPage, hub: Fak
     assert hub.searches[-1]["filter"] == ["license:mit"]
 
 
+def test_only_what_fits_is_shown_where_that_is_asked(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub
+) -> None:
+    n_picks = len(titles(page))
+    hub.repos["ann/Tiny-Giant"] = Repo({}, extra={"gguf": {"total": 10**13}})
+    hub.repos["ann/Tiny-Nameless"] = Repo({})
+    search(qtbot, page, "tiny")
+    assert set(titles(page)) == {"Tiny-GGUF", "Tiny-Giant", "Tiny-Nameless"}
+    click(page.fits)
+    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"])
+    assert page.heading.text() == "1 model · 1 too large and 1 of unknown size are left out"
+    page.field.setText("nameless")
+    qtbot.waitUntil(lambda: titles(page) == [])
+    assert page.heading.text() == "Nothing fits: 1 of unknown size is left out."
+    page._usable_bytes = 3_000_000_000
+    page.field.clear()
+    qtbot.waitUntil(lambda: 0 < len(titles(page)) < n_picks)
+
+
 def test_what_can_be_had_is_told_in_words_and_downloaded(
     qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
 ) -> None:
     search(qtbot, page, "tiny")
     choose(qtbot, page, "Tiny-GGUF")
     balanced, large = page.offer.rows
-    said = {label.text() for label in balanced.findChildren(QLabel)}
-    assert "Balanced" in said and "Fits" in said
+    assert {"Balanced", "Fits"} <= words_of(balanced)
     click(balanced.button)
     (task,) = context.tasks.listed
     assert not balanced.button.isEnabled()
     assert ended(qtbot, task) == TaskState.SUCCEEDED
     assert balanced.button.text() == "Chat" and large.button.text() == "Download"
+    assert "On this computer" in words_of(balanced)
     with qtbot.waitSignal(page.chat_requested) as asked:
         click(balanced.button)
     assert asked.args == [task.result.path]
     assert (
         Path(task.result.path).read_bytes() == hub.repos["ann/Tiny-GGUF"].files["Tiny-Q4_K_M.gguf"]
     )
+
+
+def fetch(context: AppContext, file: str, *, n_bytes: int = 0) -> Path:
+    """Download a file of Tiny, or as much of it, as in an earlier session; returns its folder."""
+    folder = Path(context.settings.value.models_folder)
+    job = Download("ann/Tiny-GGUF", str(folder), file, bytes_per_second=n_bytes)
+    steps = job.run()
+    for step in steps:
+        if step.done and n_bytes:
+            break
+    steps.close()
+    return folder / "ann" / "Tiny-GGUF"
+
+
+def test_after_a_restart_it_is_known_what_is_here(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    files = hub.repos["ann/Tiny-GGUF"].files
+    files["Tiny-Q6_K.gguf"] = files["Tiny-Q4_K_M.gguf"] + bytes(16)
+    files["Tiny-Q5_K_M.gguf"] = randbytes(2_000_000)
+    for whole in ("Tiny-Q4_K_M.gguf", "Tiny-Q6_K.gguf"):
+        home = fetch(context, whole)
+    fetch(context, "Tiny-Q5_K_M.gguf", n_bytes=1_000_000)
+    files["Tiny-Q6_K.gguf"] += bytes(16)
+    files["README.md"] += b", revised"
+    hub.repos["ann/Tiny-GGUF"].revision = "1" * 40
+    time.sleep(BETWEEN_FILES_S)
+    search(qtbot, page, "tiny")
+    choose(qtbot, page, "Tiny-GGUF")
+    line = {line.variant.label: line for line in page.offer.rows}
+    assert {label: line[label].button.text() for label in line} == {
+        "Q4_K_M": "Chat",
+        "Q8_0": "Download",
+        "Q6_K": "Chat",
+        "Q5_K_M": "Resume",
+    }
+    assert "On this computer" in words_of(line["Q4_K_M"])
+    assert "Newer version on the hub" in words_of(line["Q6_K"])
+    assert any(words.endswith("of it here") for words in words_of(line["Q5_K_M"]))
+    click(line["Q5_K_M"].button)
+    (task,) = context.tasks.listed
+    assert isinstance(task.job, Download)
+    assert task.job.revision == "0" * 40  # what has arrived is of that one
+    assert ended(qtbot, task) == TaskState.SUCCEEDED
+    assert line["Q5_K_M"].button.text() == "Chat"
+    with qtbot.waitSignal(page.chat_requested) as asked:
+        click(line["Q6_K"].button)
+    assert asked.args == [str(home / "Tiny-Q6_K.gguf")]
+    # What is removed elsewhere is to be had again.
+    page.hide()
+    (home / "Tiny-Q4_K_M.gguf").unlink()
+    (home / "Tiny-Q5_K_M.gguf").unlink()
+    page.show()
+    gone = [line["Q4_K_M"].button, line["Q5_K_M"].button]
+    qtbot.waitUntil(lambda: [b.text() for b in gone] == ["Download"] * 2, timeout=10_000)
+    assert line["Q6_K"].button.text() == "Chat"
+
+
+def test_what_the_best_one_takes_is_told_before_it_is_here(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    search(qtbot, page, "tiny")
+    hub.requests.clear()
+    hub.n_body_bytes = 0
+    choose(qtbot, page, "Tiny-GGUF")
+    balanced, large = page.offer.rows
+    assert words_of(large) >= {"Checking what it takes"} and balanced.verdict.isHidden()
+    qtbot.waitUntil(lambda: large.verdict.text().endswith("per second."), timeout=20_000)
+    assert large.verdict.text().startswith("Runs on the processor: ")
+    assert large.button.accessibleDescription() == large.verdict.text()
+    assert {name for _, name, _ in hub.requests} == {"README.md", "Tiny-Q8_0.gguf"}
+    assert hub.n_body_bytes < 1.1 * (1 << 20)
+    click(balanced)
+    assert large.verdict.isHidden()
+    qtbot.waitUntil(lambda: balanced.verdict.text().endswith("per second."), timeout=20_000)
+    with qtbot.waitActive(page):
+        page.activateWindow()
+    large.button.setFocus(Qt.FocusReason.TabFocusReason)
+    qtbot.waitUntil(lambda: large.verdict.text().endswith("per second."), timeout=20_000)
+    assert not context.tasks.listed
+
+
+def test_a_question_that_nobody_waits_for_is_cancelled(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub
+) -> None:
+    search(qtbot, page, "tiny")
+    choose(qtbot, page, "Tiny-GGUF")
+    balanced, large = page.offer.rows
+    hub.faults = [Fault("stall", at=8, seconds=3)]
+    check = page.offer.fit_check
+    qtbot.waitUntil(lambda: check.question is not None, timeout=10_000)
+    first = check.question
+    qtbot.waitUntil(lambda: not hub.faults, timeout=10_000)
+    click(balanced)
+    qtbot.waitUntil(lambda: balanced.verdict.text().endswith("per second."), timeout=20_000)
+    assert first and ended(qtbot, first) == TaskState.CANCELLED
+    assert large.verdict.isHidden()
+
+
+def test_without_an_exact_answer_the_estimate_stands(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub
+) -> None:
+    del hub.repos["ann/Tiny-GGUF"].files["README.md"]
+    hub.faults = [Fault("status", status=416, times=9)]
+    search(qtbot, page, "tiny")
+    choose(qtbot, page, "Tiny-GGUF")
+    large = page.offer.rows[1]
+    assert not large.verdict.isHidden()
+    qtbot.waitUntil(large.verdict.isHidden, timeout=20_000)
+    assert "Fits" in words_of(large) and not problems(page)
+
+
+def test_a_paused_download_goes_on_from_its_row(
+    qtbot: QtBot, page: DiscoverPage, hub: FakeHub, context: AppContext
+) -> None:
+    hub.repos["ann/Tiny-GGUF"].files["Tiny-Q8_0.gguf"] = randbytes(3_000_000)
+    context.settings.update(download_limit=2_000_000)
+    search(qtbot, page, "tiny")
+    choose(qtbot, page, "Tiny-GGUF")
+    large = page.offer.rows[1]
+    click(large.button)
+    (task,) = context.tasks.listed
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=10_000)
+    assert not large.button.isEnabled() and large.button.text().endswith("%")
+    task.pause()
+    qtbot.waitUntil(lambda: large.button.text() == "Resume", timeout=10_000)
+    # Nor is it something that nobody cares for, to be resumed a second time or discarded.
+    time.sleep(BETWEEN_FILES_S)
+    shelf = ModelsPage(context)
+    qtbot.addWidget(shelf)
+    with qtbot.waitSignal(shelf.scanned):
+        shelf.show()
+    assert not shelf.leftovers.isVisible()
+    click(large.button)
+    assert context.tasks.listed == [task]
+    assert ended(qtbot, task) == TaskState.SUCCEEDED and large.button.text() == "Chat"
 
 
 def test_a_card_of_thousands_of_parts_is_cut(
@@ -183,16 +345,9 @@ def test_offline_nothing_is_asked(
 def test_an_unfinished_download_goes_on_from_the_models_page(
     qtbot: QtBot, hub: FakeHub, context: AppContext
 ) -> None:
-    from engine.hub.download import Download
-
-    folder = Path(context.settings.value.models_folder)
-    job = Download("ann/Tiny-GGUF", str(folder), "Q8_0", bytes_per_second=1_000_000)
-    steps = job.run()
-    for step in steps:
-        if step.done:
-            break
-    steps.close()
-    time.sleep(2.1)  # as long as it could be between two files
+    hub.repos["ann/Tiny-GGUF"].files["Tiny-Q8_0.gguf"] = randbytes(2_000_000)
+    fetch(context, "Tiny-Q8_0.gguf", n_bytes=1_000_000)
+    time.sleep(BETWEEN_FILES_S)
     page = ModelsPage(context)
     qtbot.addWidget(page)
     page.resize(1000, 700)

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from random import randbytes
 
 import pytest
+from PySide6.QtCore import Qt, QTimer
+from PySide6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
+from app import theme
+from app.context import AppContext
 from app.jobs_panel import JobsButton, JobsPanel, TaskRow, describe
+from app.models.page import ModelsPage
+from app.problems import QuestionDialog
 from app.tasks import Task, Tasks, TaskState
-from app.widgets import IconButton, QuietButton
+from app.widgets import QuietButton
+from app.window import Window
 from engine.client import Worker
 from engine.convert.job import Convert
 from engine.errors import EngineError, NotFound, OutOfMemory, WorkerCrashed
+from engine.hub.download import BETWEEN_FILES_S, Download
 from engine.jobs import Piece, Progress
+from engine.words import format_percent
+from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
+from tests.helpers.gestures import click
 
 PATIENCE_MS = 30_000
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
@@ -31,6 +45,17 @@ def tasks(qtbot: QtBot) -> Iterator[Tasks]:
 
 def fake(mode: str, on_exit: Callable[[EngineError | None], None]) -> Worker:
     return Worker.start(on_exit, command=[sys.executable, str(FAKE), mode])
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A model of three pieces and a bit."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with fake_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.repos["ann/Big-GGUF"] = Repo({"Big-Q4_K_M.gguf": randbytes(50 << 20)})
+        hub.repos["ann/Small-GGUF"] = Repo({"Small-Q4_K_M.gguf": b"small"})
+        yield hub
 
 
 def wait(qtbot: QtBot, task: Task, state: TaskState) -> None:
@@ -135,9 +160,10 @@ def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) ->
     assert button.accessibleName() == "1 job running"
     row = panel.findChild(TaskRow)
     assert row is not None
-    cancel = row.findChild(IconButton)
-    assert cancel is not None
-    assert cancel.accessibleName() == "Cancel Converting"
+    assert row.cancel_button.accessibleName() == "Cancel Converting"
+    assert row.pause_button.isHidden()
+    ground = panel.grab().toImage().pixelColor(20, 20)
+    assert ground == theme.current().colour("surface")
     wait(qtbot, task, TaskState.FAILED)
     assert button.accessibleName() == "Jobs: all finished"
     clear = panel.findChild(QuietButton)
@@ -145,3 +171,128 @@ def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) ->
     clear.click()
     assert tasks.listed == []
     assert button.isHidden()
+
+
+def test_a_download_pauses_lets_the_next_one_go_and_goes_on(
+    qtbot: QtBot, tasks: Tasks, hub: FakeHub, tmp_path: Path
+) -> None:
+    button = JobsButton(tasks)
+    qtbot.addWidget(button)
+    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=25_000_000)
+    task = tasks.start(slowly, "Download Big", "network")
+    following = tasks.start(Download("ann/Small-GGUF", str(tmp_path)), "Download Small", "network")
+    row = TaskRow(task)
+    qtbot.addWidget(row)
+    with qtbot.waitExposed(row):
+        row.show()
+    assert row.pause_button.accessibleName() == "Pause Download Big"
+    (staging,) = wait_for_a_piece(qtbot, tmp_path)
+    assert following.state == TaskState.QUEUED
+    row.pause_button.setFocus()
+    qtbot.keyClick(row.pause_button, Qt.Key.Key_Space)
+    assert describe(task) == "Pausing"
+    qtbot.waitUntil(lambda: task.state == TaskState.PAUSED, timeout=PATIENCE_MS)
+    assert describe(task) == f"Paused at {format_percent(task.pace.fraction or 0)}"
+    assert row.focusWidget() is row.pause_button
+    assert row.pause_button.accessibleName() == "Resume Download Big"
+    wait(qtbot, following, TaskState.SUCCEEDED)
+    assert (button.accessibleName(), tasks.active) == ("1 job paused", [])
+    tasks.clear_finished()
+    assert tasks.listed == [task]
+    fractions = [task.pace.fraction or 0]
+    task.changed.connect(lambda: fractions.append(task.pace.fraction or fractions[-1]))
+    before = hub.n_body_bytes
+    click(row.pause_button)
+    wait(qtbot, task, TaskState.SUCCEEDED)
+    assert hub.n_body_bytes - before < 45 << 20
+    assert fractions == sorted(fractions) and not staging.exists()
+    whole = tmp_path / "ann" / "Big-GGUF" / "Big-Q4_K_M.gguf"
+    assert whole.read_bytes() == hub.repos["ann/Big-GGUF"].files["Big-Q4_K_M.gguf"]
+
+
+def wait_for_a_piece(qtbot: QtBot, models: Path) -> list[Path]:
+    """The folder of a download in the making, as soon as a piece of it is noted."""
+
+    def noted() -> list[Path]:
+        found = models.glob("*/*/.download-*/*.part.json")
+        return [path.parent for path in found if json.loads(path.read_bytes()).get("done")]
+
+    qtbot.waitUntil(lambda: bool(noted()), timeout=PATIENCE_MS)
+    return noted()
+
+
+def test_a_paused_download_is_cancelled_at_once_and_keeps_what_has_come(
+    qtbot: QtBot, tasks: Tasks, hub: FakeHub, tmp_path: Path
+) -> None:
+    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=25_000_000)
+    task = tasks.start(slowly, "Download Big", "network")
+    (staging,) = wait_for_a_piece(qtbot, tmp_path)
+    task.pause()
+    qtbot.waitUntil(lambda: task.state == TaskState.PAUSED, timeout=PATIENCE_MS)
+    task.cancel()
+    assert task.state == TaskState.CANCELLED and staging.exists()
+    assert "Models page" in describe(task)
+    task.resume()
+    assert task.state == TaskState.CANCELLED
+
+
+def test_only_what_can_go_on_pauses(
+    qtbot: QtBot, tasks: Tasks, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    task = tasks.start(Convert(str(tiny_checkpoint), str(tmp_path / "x.gguf")), "Converting")
+    task.pause()
+    assert not task.is_pausing
+    wait(qtbot, task, TaskState.SUCCEEDED)
+
+
+def test_a_waiting_download_can_be_put_off(qtbot: QtBot, hub: FakeHub, tmp_path: Path) -> None:
+    tasks = Tasks(start=partial(fake, "deaf"))
+    try:
+        jobs = [Download(f"ann/{name}", str(tmp_path)) for name in "abc"]
+        first, second, third = (tasks.start(job, job.repo, "network") for job in jobs)
+        second.pause()
+        assert (second.state, describe(second)) == (TaskState.PAUSED, "Paused")
+        second.resume()
+        assert second.state == TaskState.QUEUED
+        third.pause()
+        assert tasks.active == [first, second] and tasks.paused == [third]
+    finally:
+        tasks.shutdown()
+
+
+def test_closing_stops_a_download_that_goes_on_after_the_next_start(
+    qtbot: QtBot, qapp: QApplication, hub: FakeHub
+) -> None:
+    said: list[str] = []
+
+    def agree() -> None:
+        dialog = qapp.activeModalWidget()
+        assert isinstance(dialog, QuestionDialog)
+        said.extend(label.text() for label in dialog.findChildren(QLabel))
+        click(dialog.action_button)
+
+    window = Window(AppContext())
+    qtbot.addWidget(window)
+    window.show()
+    models = Path(window.context.settings.value.models_folder)
+    slowly = Download("ann/Big-GGUF", str(models), bytes_per_second=25_000_000)
+    window.context.tasks.start(slowly, "Download Big", "network")
+    wait_for_a_piece(qtbot, models)
+    QTimer.singleShot(50, agree)
+    assert window.close()
+    assert said[0] == "1 job not finished"
+    assert "What has arrived is kept" in said[1] and "discard" not in said[1]
+    again = Window(AppContext())
+    qtbot.addWidget(again)
+    again.show()
+    page = again.show_page("models")
+    assert isinstance(page, ModelsPage)
+    time.sleep(BETWEEN_FILES_S)
+    page.refresh()
+    qtbot.waitUntil(lambda: bool(page.leftovers.lines), timeout=PATIENCE_MS)
+    before = hub.n_body_bytes
+    click(page.leftovers.lines[0].resume_button)
+    (task,) = again.context.tasks.listed
+    wait(qtbot, task, TaskState.SUCCEEDED)
+    assert hub.n_body_bytes - before < 45 << 20
+    assert again.close()

@@ -63,6 +63,16 @@ def test_from_a_search_to_a_verified_model_in_the_library(hub: FakeHub, own_home
     assert verified["damaged"] == [str(path)]
 
 
+def test_a_search_for_what_fits_says_what_it_leaves_out(hub: FakeHub) -> None:
+    hub.repos["ann/Tiny-GGUF"].extra["gguf"] = {"total": 1_000_000}
+    hub.repos["ann/Tiny-Giant"] = Repo({}, extra={"gguf": {"total": 10**13}})
+    hub.repos["ann/Tiny-Secret"] = Repo({})
+    assert {model["id"] for model in answer("search", "tiny")} == set(hub.repos)
+    assert [model["id"] for model in answer("search", "tiny", "--fits")] == ["ann/Tiny-GGUF"]
+    said = engine("search", "tiny", "--fits").stdout
+    assert said.endswith("1 too large and 1 of unknown size are left out.\n")
+
+
 def test_a_folder_of_ones_own(hub: FakeHub, tmp_path: Path) -> None:
     done = answer("download", "ann/Tiny-GGUF", "Tiny-F16.gguf", "--to", str(tmp_path))
     assert Path(done["path"]) == tmp_path / "ann" / "Tiny-GGUF" / "Tiny-F16.gguf"
@@ -70,13 +80,17 @@ def test_a_folder_of_ones_own(hub: FakeHub, tmp_path: Path) -> None:
 
 def test_fit_says_the_same_before_and_after_the_download(hub: FakeHub, tmp_path: Path) -> None:
     far = answer("fit", "ann/Tiny-GGUF:Q4_K_M", "--ctx", "512", "--kv", "q8_0")
+    by_file = answer("fit", "ann/Tiny-GGUF:Tiny-Q4_K_M.gguf", "--ctx", "512", "--kv", "q8_0")
+    assert by_file["devices"] == far["devices"]
     fetched = hub.n_body_bytes
     near = answer("download", "ann/Tiny-GGUF", "Q4_K_M", "--to", str(tmp_path))
     here = answer("fit", near["path"], "--ctx", "512", "--kv", "q8_0")
     sums = ("weights_bytes", "kv_bytes", "compute_bytes", "verdict", "devices")
     assert [far[key] for key in sums] == [here[key] for key in sums]
     assert far["verdict"] == "cpu" and far["tokens_per_second"] > 0
-    assert fetched <= 1 << 20
+    assert fetched <= 2 << 20
+    said = engine("fit", near["path"]).stdout
+    assert " tokens of context, about " in said and " tokens per second." in said
     wider = answer("fit", near["path"], "--ctx", "512", "--kv", "f16")
     assert wider["kv_bytes"] / here["kv_bytes"] == pytest.approx(16 / 8.5)
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.errors import AccessDenied, EngineError, NetworkError, NotFound
 from engine.hub.hub import Hub
 from engine.hub.repo import HubFile, Repo, Variant, type_in_name
+from engine.hub.search import MOST_PAGES, PAGE, Search
 from engine.hub.token import load_token
+from engine.jobs import finish
 from tests.helpers.fake_hub import FakeHub, fake_hub
 from tests.helpers.fake_hub import Repo as FakeRepo
 
@@ -38,18 +41,50 @@ def hub(server: FakeHub) -> Hub:
 
 
 def test_a_search_tells_what_a_person_chooses_by(hub: Hub) -> None:
-    first, second = hub.search("tiny", sort="downloads")
+    first, second = next(hub.search("tiny", sort="downloads"))
     assert (first.id, first.is_gated, first.license) == ("bob/tiny", True, "apache-2.0")
     assert (first.updated, first.formats) == ("2026-11-20", ("safetensors",))
     assert (second.id, second.n_params, second.formats) == ("ann/tiny-GGUF", 1_000_000, ("gguf",))
 
 
 def test_filters_and_order_are_asked_of_the_hub(hub: Hub, server: FakeHub) -> None:
-    (found,) = hub.search("", sort="likes", format="gguf", license="mit", limit=7)
+    (found,) = next(hub.search("", sort="likes", format="gguf", license="mit", limit=7))
     assert found.id == "ann/tiny-GGUF"
     (asked,) = server.searches
     assert asked["filter"] == ["gguf", "license:mit"] and asked["limit"] == ["7"]
     assert asked["sort"] == ["likes"]
+
+
+def test_what_fits_is_looked_for_behind_the_first_page(
+    server: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+
+    def add(name: str, downloads: int, **about: Any) -> None:
+        server.repos[name] = FakeRepo({}, extra={"downloads": downloads, **about})
+
+    for number in range(150):
+        add(f"big/giant-{number}", 1000 - number, gguf={"total": 70_000_000_000})
+    add("big/giant-secret", 1001)
+    for number in range(5):
+        add(f"small/giant-{number}", 100 - number, gguf={"total": 1_000_000_000})
+    search = Search("giant", "downloads", limit=3, usable_bytes=2_000_000_000)
+    found = finish(search.run())
+    assert [model.id for model in found.found] == [f"small/giant-{n}" for n in range(3)]
+    assert found.left_out == "150 too large and 1 of unknown size are left out"
+    all_of_them = finish(msgspec.structs.replace(search, limit=30).run())
+    assert len(all_of_them.found) == 5
+    without = finish(msgspec.structs.replace(search, usable_bytes=None).run())
+    assert (len(without.found), without.left_out) == (3, "")
+
+
+def test_an_endless_search_ends(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    for number in range((MOST_PAGES + 3) * PAGE):
+        server.repos[f"big/{number}"] = FakeRepo({}, extra={"gguf": {"total": 10**12}})
+    found = finish(Search("big", usable_bytes=10**9).run())
+    assert (found.found, found.n_too_large) == ((), MOST_PAGES * PAGE)
+    assert len(server.searches) == MOST_PAGES
 
 
 def test_a_repository_has_its_files_with_sizes_and_digests(hub: Hub) -> None:
@@ -104,7 +139,7 @@ def test_no_answer_is_believed_blindly(
 def test_fields_of_the_wrong_type_count_as_missing(hub: Hub, server: FakeHub) -> None:
     strange = {"id": "a/b", "downloads": "many", "likes": -3, "tags": [4, "gguf"], "gguf": 7}
     server.answer = (200, [strange])
-    (found,) = hub.search("x")
+    (found,) = next(hub.search("x"))
     assert (found.downloads, found.likes, found.n_params, found.tags) == (0, 0, 0, ("gguf",))
 
 
@@ -113,14 +148,14 @@ def test_what_would_steer_a_terminal_is_not_shown(hub: Hub, server: FakeHub) -> 
     evil = {"id": f"a/{escape}b", "tags": []}
     fine = {"id": "a/b", "tags": [f"license:{escape}mit"]}
     server.answer = (200, [evil, fine])
-    (found,) = hub.search("x")
+    (found,) = next(hub.search("x"))
     assert found.id == "a/b" and "\x1b" not in found.license
 
 
 def test_offline_nothing_is_asked(server: FakeHub) -> None:
     hub = Hub(endpoint=server.url, is_offline=True)
     with pytest.raises(NetworkError, match="offline"):
-        hub.search("tiny")
+        next(hub.search("tiny"))
     with pytest.raises(NetworkError, match="offline"):
         hub.repo("ann/tiny-GGUF")
     assert not server.searches
@@ -131,7 +166,7 @@ def test_the_variable_that_keeps_it_offline_is_named(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
-        Hub(endpoint=server.url).search("tiny")
+        next(Hub(endpoint=server.url).search("tiny"))
     assert not server.searches
 
 
@@ -147,7 +182,7 @@ def test_a_token_that_no_header_can_hold_is_none(
 
 def test_no_server_is_told_in_words() -> None:
     with pytest.raises(NetworkError, match="cannot be reached"):
-        Hub(endpoint="http://127.0.0.1:9").search("x")
+        next(Hub(endpoint="http://127.0.0.1:9").search("x"))
 
 
 @pytest.mark.parametrize(
@@ -188,7 +223,7 @@ def test_files_are_grouped_into_what_one_downloads(hub: Hub) -> None:
     ]
     sizes = {"m-Q8_0.gguf": 80, "m-Q4_K_M.gguf": 40}
     files = tuple(HubFile(name, sizes.get(name, 100), "") for name in names)
-    repo = Repo(hub.search("tiny")[0], "0" * 40, files)
+    repo = Repo(next(hub.search("tiny"))[0], "0" * 40, files)
     variants = {v.label: [file.name for file in v.files] for v in repo.variants()}
     assert list(variants) == ["Q4_K_M", "Q8_0", "BF16", "Checkpoint"]
     assert variants["BF16"] == [

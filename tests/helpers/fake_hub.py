@@ -157,8 +157,12 @@ class _Handler(BaseHTTPRequestHandler):
         repos = self.state.repos
         found = [r for r in repos if wanted in r.lower() and set(tags) <= set(repos[r].tags)]
         found.sort(key=lambda r: repos[r].extra.get(query.get("sort", [""])[0], 0), reverse=True)
+        start = int(query.get("cursor", ["0"])[0])
         limit = int(query.get("limit", ["1000"])[0])
-        self._say(200, [self._summary(repo_id) for repo_id in found[:limit]])
+        page = [self._summary(repo_id) for repo_id in found[start : start + limit]]
+        # The address is of no server: only the cursor in it is to be taken.
+        following = f'<http://nowhere.invalid/?cursor={start + limit}>; rel="next"'
+        self._say(200, page, link=following if start + limit < len(found) else "")
 
     def _describe(self, repo_id: str) -> None:
         if self.state.answer is not None:
@@ -176,11 +180,13 @@ class _Handler(BaseHTTPRequestHandler):
         gated = "manual" if repo.token else False
         return {**about, "gated": gated, "siblings": siblings, "private": False, **repo.extra}
 
-    def _say(self, status: int, content: Any, *, code: str = "") -> None:
+    def _say(self, status: int, content: Any, *, code: str = "", link: str = "") -> None:
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
+        if link:
+            self.send_header("Link", link)
         self.send_header("Content-Type", "application/json")
         self.send_header("Connection", "close")  # or this thread would wait for its pool to end
         self.send_header("Content-Length", str(len(body)))

@@ -1,0 +1,51 @@
+"""Downloads of the window: what starts one or goes on with one, and the task that is at it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from app.context import AppContext
+from app.tasks import Task, Tasks
+
+if TYPE_CHECKING:
+    from engine.hub.download import Download, Note
+    from engine.hub.repo import Repo, Variant
+
+
+def download(context: AppContext, repo: Repo, variant: Variant) -> Task:
+    """Fetch `variant` into the models folder, or go on with it."""
+    from engine.hub.download import Download
+
+    job: Download = Download(repo.id, "", variant.main_file.name)
+    return _start(context, job, variant.label)
+
+
+def resume(context: AppContext, note: Note) -> Task:
+    """Go on with the unfinished download that `note` tells of."""
+    return _start(context, note.job, note.label)
+
+
+def task_of(tasks: Tasks, repo_id: str, wanted: str) -> Task | None:
+    """The task, not over, that fetches what a download calls `wanted` of a model."""
+    for task in tasks.active + tasks.paused:
+        job: Any = task.job
+        if (getattr(job, "repo", ""), getattr(job, "wanted", None)) == (repo_id, wanted):
+            return task
+    return None
+
+
+def _start(context: AppContext, job: Download, label: str) -> Task:
+    if task := task_of(context.tasks, job.repo, job.wanted):
+        task.resume()
+        return task
+    value = context.settings.value
+    job = msgspec.structs.replace(
+        job,
+        folder=value.models_folder,
+        bytes_per_second=value.download_limit,
+        is_offline=value.is_offline,
+    )
+    words = f"Download {job.repo.rpartition('/')[2]}, {label}"
+    return context.tasks.start(job, words, lane="network")
