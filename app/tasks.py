@@ -1,8 +1,8 @@
 """One Task for each job: the only bridge from the engine's worker processes to Qt.
 
-Compute jobs wait in one queue and downloads in another, one at a time of each, in short-lived
-workers of their own; short questions (`ask`) run at once beside them. Worker events arrive on
-reader threads; a `Relay` carries them over.
+Compute jobs wait in one queue, downloads in another and moves in a third, one at a time of each, in
+short-lived workers of their own; short questions (`ask`) run at once beside them. Worker events
+arrive on reader threads; a `Relay` carries them over.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from PySide6.QtCore import QObject, Qt, Signal
 
@@ -162,7 +162,7 @@ class Task(QObject):
             self._worker.stop(wait=wait)
 
 
-Lane = Literal["compute", "network"]
+Lane = Literal["compute", "network", "disk"]
 
 
 class Tasks(QObject):
@@ -175,8 +175,8 @@ class Tasks(QObject):
         super().__init__(parent)
         self.listed: list[Task] = []
         self._asked: list[Task] = []
-        self._queues: dict[Lane, deque[Task]] = {"compute": deque(), "network": deque()}
-        self._running: dict[Lane, Task | None] = {"compute": None, "network": None}
+        self._queues: dict[Lane, deque[Task]] = {lane: deque() for lane in get_args(Lane)}
+        self._running: dict[Lane, Task | None] = dict.fromkeys(get_args(Lane))
         self._start = start
 
     @property

@@ -304,7 +304,7 @@ def test_where_there_is_no_trash_nothing_is_deleted(
     qtbot: QtBot, context: AppContext, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(QFile):
-        def moveToTrash(self) -> bool:  # type: ignore[override]
+        def moveToTrash(self) -> bool:
             return False
 
     monkeypatch.setattr("app.models.trash.QFile", Full)
