@@ -71,7 +71,7 @@ class ModelsPage(QWidget):
         self._scan.found.connect(self._on_found)
         self._list = ModelList(self)
         self._build()
-        self.toast = Toast(self)
+        self.toast = Toast(self, above=self.foot)
         self._remover = Remover(self, context.settings, self.toast)
         self._remover.changed.connect(self._on_removed_or_back)
         self._remover.failed.connect(self._show_problem)

@@ -159,15 +159,14 @@ class MoveDialog(QDialog):
         self.setModal(True)
         self.cancel_button = SecondaryButton("Cancel")
         self.cancel_button.clicked.connect(self.reject)
-        self.leave_button = SecondaryButton("Leave them there")
+        self.leave_button = SecondaryButton("Leave behind")
         self.leave_button.clicked.connect(self.reject)
         self.leave_button.clicked.connect(self.left)
-        self.move_button = PrimaryButton("Move them")
+        self.move_button = PrimaryButton("Move")
         self.move_button.clicked.connect(self.accept)
         words = paragraph(
-            f"{_what(load).capitalize()} lie in {format_path(old)}. Snug can move them to"
-            f" {format_path(new)}, or leave them there: then they are no longer listed. Other"
-            " files stay where they are.",
+            f"{format_path(old)} holds {_what(load)}. Snug can move that to {format_path(new)}."
+            " What is left behind stays on the disk, but is no longer listed.",
             420,
         )
         box = QVBoxLayout(self)

@@ -156,7 +156,8 @@ def test_models_move_along(
     value = stored(page).value
     assert (value.models_folder, value.last_model) == (str(tmp_path), str(moved))
     assert session.model_path == str(moved)
-    assert page.models.choose_button.isEnabled() and not row.isVisible()
+    assert page.models.choose_button.isEnabled()
+    qtbot.waitUntil(lambda: not page.models.findChildren(TaskRow))
 
 
 def test_models_may_stay_where_they_are(
