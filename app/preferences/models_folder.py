@@ -27,8 +27,9 @@ from app.widgets import (
     section,
 )
 from engine.errors import EngineError, StorageError
-from engine.move import Load, MoveModels, followed, survey
+from engine.move import MoveModels, followed
 from engine.settings import standard
+from engine.survey import Load, survey
 from engine.words import format_bytes, format_path, plural
 
 
