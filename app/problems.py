@@ -109,7 +109,7 @@ def _details_box(text: str, height_px: int = 120) -> QPlainTextEdit:
     return box
 
 
-def _paragraph(text: str, width_px: int) -> QLabel:
+def paragraph(text: str, width_px: int) -> QLabel:
     """Wrapped text of a fixed size: a dialog does not ask its layout how high text gets."""
     words = body(text)
     words.ensurePolished()
@@ -137,7 +137,7 @@ class QuestionDialog(QDialog):
         self.keep_button.clicked.connect(self.reject)
         self.action_button = DangerButton(action_text)
         self.action_button.clicked.connect(self.accept)
-        words = _paragraph(text, 380)
+        words = paragraph(text, 380)
         box = QVBoxLayout(self)
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
@@ -164,7 +164,7 @@ class BugDialog(QDialog):
         box.setContentsMargins(*(theme.PAGE_MARGIN,) * 4)
         box.setSpacing(theme.SPACE_12)
         box.addWidget(section("Something went wrong in Snug"))
-        words = _paragraph(
+        words = paragraph(
             "This is a fault of the program, not yours. Your conversations and models are"
             " safe. The text below helps whoever mends it.",
             512,

@@ -1,9 +1,9 @@
 """One Task for each job: the only bridge from the engine's worker processes to Qt.
 
-Compute jobs wait in one queue and downloads in another, one at a time of each, in short-lived
-workers of their own; a paused one leaves its queue, and is put at the end of it when resumed.
-Short questions (`ask`) run at once beside them. Worker events arrive on reader threads; a `Relay`
-carries them over.
+Compute jobs wait in one queue, downloads in another and moves in a third, one at a time of each, in
+short-lived workers of their own; a paused one leaves its queue, and is put at the end of it when
+resumed. Short questions (`ask`) run at once beside them. Worker events arrive on reader threads; a
+`Relay` carries them over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from PySide6.QtCore import QObject, Qt, Signal
 
@@ -206,7 +206,7 @@ class Task(QObject):
             self._worker.stop(wait=wait)
 
 
-Lane = Literal["compute", "network"]
+Lane = Literal["compute", "network", "disk"]
 
 
 class Tasks(QObject):
@@ -219,8 +219,8 @@ class Tasks(QObject):
         super().__init__(parent)
         self.listed: list[Task] = []
         self._asked: list[Task] = []
-        self._queues: dict[Lane, deque[Task]] = {"compute": deque(), "network": deque()}
-        self._running: dict[Lane, Task | None] = {"compute": None, "network": None}
+        self._queues: dict[Lane, deque[Task]] = {lane: deque() for lane in get_args(Lane)}
+        self._running: dict[Lane, Task | None] = dict.fromkeys(get_args(Lane))
         self._start = start
         self._is_closed = False
 

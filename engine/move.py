@@ -1,7 +1,8 @@
 """The job that takes the models folder to another place: models, unfinished downloads, notes.
 
 What is no model stays where it is. No model is ever half under its name, and each is whole in one
-of the two folders, or in both: after a kill the same job goes on from what it finds.
+of the two folders, or in both: old names go when all new ones are there. After a kill the same job
+goes on from what it finds.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -21,29 +22,30 @@ from typing import Any, ClassVar
 import msgspec
 
 from engine.copying import copy_file, hash_file, told
-from engine.errors import AlreadyExists, NotWritable, StorageError
-from engine.files import bytes_on_disk, disk_full, file_mark, lock, make_folder, write_error
-from engine.hub.download import NOTE
+from engine.errors import AlreadyExists, NotWritable
+from engine.files import (
+    disk_full,
+    file_mark,
+    lock,
+    make_folder,
+    replace_bytes,
+    write_error,
+)
 from engine.hub.part import KEPT_FREE_BYTES
-from engine.hub.provenance import NAME, drop_notes, read, take_over_notes
+from engine.hub.provenance import NAME, drop_notes, take_over_notes
 from engine.jobs import Job, Progress
-from engine.leftovers import MOVING, is_in_use, unfinished
-from engine.library import find_models
+from engine.leftovers import MOVING
 from engine.settings import Settings
-from engine.splits import model_files
+from engine.survey import Load, in_use, is_new, size_on_disk, survey
 from engine.walk import folders_below
 
 log = logging.getLogger(__name__)
 
 WAIT_S = 0.2
+COPIES, PLAN = "files", "plan.json"
 
-
-class Load(msgspec.Struct, frozen=True):
-    """What is to move: `files` by their path in the folder, those that make a model one last."""
-
-    files: tuple[str, ...]
-    n_models: int
-    size_bytes: int
+Mark = tuple[int, int]
+"""A `file_mark`."""
 
 
 class Moved(msgspec.Struct, frozen=True):
@@ -58,10 +60,10 @@ class Moved(msgspec.Struct, frozen=True):
 class MoveModels(Job, frozen=True):
     """Move all models in the folder `source` to the folder `target`, laid out in the same way.
 
-    On one disk they are renamed. To another one they are copied into a hidden folder, compared, and
-    given their places when all are there; then the old ones go. Cancelled or failed, everything is
-    where it was. Raises AlreadyExists for other files of these names, StorageError while something
-    is written to one of the models, DiskFull, NotWritable and CorruptFile.
+    On one disk they are only named anew. To another one they are copied into a hidden folder,
+    compared, and given their places when all are there; then the old ones go. Cancelled or failed,
+    everything is where it was. Raises AlreadyExists for other files of these names, StorageError
+    while something is written to one of the models, DiskFull, NotWritable and CorruptFile.
     """
 
     Result: ClassVar = Moved
@@ -73,43 +75,25 @@ class MoveModels(Job, frozen=True):
         yield Progress("Looking at the models", 0, None, "bytes")
         source, target = Path(self.source).absolute(), Path(self.target).absolute()
         load = survey(source, target)
-        with _staging(target) as staging:
-            yield from _require_same(source, target, load.files)
-            is_one_disk = _rename(source, target, load.files)
-            if not is_one_disk:
-                load = yield from _copy(source, target, staging)
-            # From here on nothing is yielded: what has been begun is not cancelled half-way.
-            try:
+        try:
+            with _staging(target) as staging:
+                load = _with_planned(load, source, staging)
+                there = yield from _compare(source, target, load.files)
+                _plan(staging, source, load)
+                is_one_disk = _place_all(source, target, _to_place(source, load.files, there))
                 if not is_one_disk:
-                    for file in _missing(source, target, load.files):
-                        _place(staging / file, target / file)
+                    load = yield from _copy(source, target, staging, there)
+                # From here on nothing is yielded: what has been begun is not cancelled half-way.
+                _require_unchanged(source, target, there)
+                if not is_one_disk:
+                    _plan(staging, source, load)
+                    _place_all(staging / COPIES, target, _to_place(source, load.files, there))
                 _link_again(source, target, load.files)
                 _take_over_all_notes(source, target, load.files)
-            except OSError as error:
-                raise write_error(error, target) from error
-            left = _clear(source, target, load.files)
+                left = _clear(source, target, load.files)
+        except OSError as error:
+            raise write_error(error, target) from error
         return Moved(self.target, load.n_models, load.size_bytes, left)
-
-
-def survey(source: Path, target: Path) -> Load:
-    """What moves from `source` to `target`, without reading it; may take the disk a while.
-
-    Raises AlreadyExists if both are one folder, StorageError if something is written to there.
-    """
-    if os.path.realpath(source) == os.path.realpath(target):
-        raise AlreadyExists(f"The models are in {target} already.", hint="Choose another folder.")
-    if busy := _in_use(source, target):
-        raise StorageError(
-            f"A job is still writing to {busy.parent}.",
-            hint="Wait until downloads and shrinks have ended, then move the models.",
-            details=str(busy),
-        )
-    models = [path for path in find_models(source) if not _is_new(path, source, target)]
-    found = [_own(path, source) for path in (*models, *unfinished(source))]
-    files = dict.fromkeys(file for path in found for file in _files(path))
-    old = (file for file in files if not _is_new(file, source, target))
-    names = tuple(str(file.relative_to(source)) for file in old)
-    return Load(names, len(models), sum(_size(source / name) for name in names))
 
 
 def followed(value: Settings, target: str) -> dict[str, Any]:
@@ -123,55 +107,17 @@ def followed(value: Settings, target: str) -> dict[str, Any]:
                 return str(moved)
         return path
 
-    added = tuple(map(new, value.added_models))
-    return {
+    changes = {
         "models_folder": str(folder),
         "last_model": new(value.last_model),
-        "added_models": added,
+        "added_models": tuple(map(new, value.added_models)),
     }
+    return {name: now for name, now in changes.items() if now != getattr(value, name)}
 
 
-def _in_use(source: Path, target: Path) -> Path | None:
-    """What a job is writing to in `source`."""
-    old = (path for path in unfinished(source) if not _is_new(path, source, target))
-    return next(filter(is_in_use, old), None)
-
-
-def _is_new(path: Path, source: Path, target: Path) -> bool:
-    """Whether `path` is in the new folder already, where that lies in the old one."""
-    return source in target.parents and target in (path, *path.parents)
-
-
-def _own(path: Path, source: Path) -> Path:
-    """`path`, or the link in `source` behind which it lies: then only the link is Snug's."""
-    above = [folder for folder in path.parents if source in folder.parents and folder.is_symlink()]
-    return above[-1] if above else path
-
-
-def _files(path: Path) -> list[Path]:
-    """What moves with a model or with what a job has left; what makes it one comes last."""
-    if path.is_symlink() or not path.is_dir():
-        return [part for part in reversed(model_files(path)) if os.path.lexists(part)]
-    files = []
-    for root, folders, names in os.walk(path):
-        links = [name for name in folders if Path(root, name).is_symlink()]
-        files += [Path(root, name) for name in (*names, *links)]
-    notes = {file for file in files if file.name == NAME and read(file.parent).files}
-    last = (path / "config.json", path / NOTE)
-    return sorted((file for file in files if file not in notes), key=lambda file: file in last)
-
-
-def _size(path: Path) -> int:
-    return 0 if path.is_symlink() else bytes_on_disk(path.stat())
-
-
-def _missing(source: Path, target: Path, files: Iterable[str]) -> list[str]:
-    """Those of `files` that have yet to come to `target`; links are made there anew."""
-    return [
-        file
-        for file in files
-        if not ((source / file).is_symlink() or os.path.lexists(target / file))
-    ]
+def _to_place(source: Path, files: Iterable[str], there: Mapping[str, Mark]) -> list[str]:
+    """Those of `files` that have yet to come; links are made anew."""
+    return [file for file in files if file not in there and not (source / file).is_symlink()]
 
 
 @contextmanager
@@ -188,7 +134,7 @@ def _staging(target: Path) -> Iterator[Path]:
             f"Models are being moved to {target} already.", hint="Wait until that has ended."
         )
     try:
-        yield target / MOVING / "files"
+        yield target / MOVING
     finally:
         held.close()
         shutil.rmtree(target / MOVING, ignore_errors=True)
@@ -197,28 +143,67 @@ def _staging(target: Path) -> Iterator[Path]:
                 target.rmdir()
 
 
-def _require_same(
-    source: Path, target: Path, files: Iterable[str]
-) -> Generator[Progress, None, None]:
-    """Raise AlreadyExists if one of `files` is in `target` and is not a copy, as a kill leaves."""
+class _Plan(msgspec.Struct, frozen=True):
+    """What is being moved: of a checkpoint a kill may leave what no longer looks like one."""
+
+    source: str
+    files: tuple[str, ...]
+
+
+def _plan(staging: Path, source: Path, load: Load) -> None:
+    replace_bytes(staging / PLAN, msgspec.json.encode(_Plan(str(source), load.files)))
+
+
+def _with_planned(load: Load, source: Path, staging: Path) -> Load:
+    """`load`, with what a move from `source` that was killed has left."""
+    with contextlib.suppress(OSError, msgspec.DecodeError):  # none was
+        plan = msgspec.json.decode((staging / PLAN).read_bytes(), type=_Plan)
+        if plan.source == str(source):
+            left = [file for file in plan.files if os.path.lexists(source / file)]
+            files = tuple(dict.fromkeys((*left, *load.files)))
+            return msgspec.structs.replace(load, files=files)
+    return load
+
+
+def _compare(
+    source: Path, target: Path, files: tuple[str, ...]
+) -> Generator[Progress, None, dict[str, Mark]]:
+    """Which of `files` are in `target` too, as a kill leaves them, with the marks of the old ones.
+
+    Raises AlreadyExists where another file has the place.
+    """
     here = {os.path.realpath(source / file) for file in files}
-    there = [file for file in files if os.path.lexists(target / file)]
-    for file in there:
+    there: dict[str, Mark] = {}
+    for file in files:
         old, new = source / file, target / file
+        if not os.path.lexists(new):
+            continue
         if old.is_symlink():
-            is_same = os.path.realpath(old) == os.path.realpath(new)
+            is_same = os.path.realpath(new) == os.path.realpath(_end(source, target, file, files))
         else:  # and not the very file, by way of a linked folder
             is_same = new.is_file() and os.path.realpath(new) not in here
             is_same = is_same and old.stat().st_size == new.stat().st_size
         if not is_same:
             raise _taken(new)
+        if not old.is_symlink():
+            there[file] = file_mark(old)
+
+    to_read = [file for file in there if not (source / file).samefile(target / file)]
 
     def compare() -> Generator[int, None, None]:
-        for file in there:
+        for file in to_read:
             if (yield from hash_file(source / file)) != (yield from hash_file(target / file)):
                 raise _taken(target / file)
 
-    yield from told("Comparing", compare(), 2 * sum(_size(source / file) for file in there))
+    yield from told("Comparing", compare(), 2 * sum(there[file][0] for file in to_read))
+    return there
+
+
+def _require_unchanged(source: Path, target: Path, there: Mapping[str, Mark]) -> None:
+    """What was compared and is about to go must still be what it was."""
+    for file, mark in there.items():
+        if file_mark(source / file) != mark:
+            raise _taken(target / file)
 
 
 def _taken(path: Path) -> AlreadyExists:
@@ -229,54 +214,68 @@ def _taken(path: Path) -> AlreadyExists:
     )
 
 
-def _rename(source: Path, target: Path, files: Iterable[str]) -> bool:
-    """Give the files their new places at once; False, with nothing done, on another disk."""
+def _place_all(origin: Path, target: Path, files: Iterable[str]) -> bool:
+    """Give `files` their places at once, all or none; False, and none, on another disk."""
     done: list[str] = []
     try:
-        for file in _missing(source, target, files):
-            _place(source / file, target / file)
+        for file in files:
+            _place(origin / file, target / file)
             done.append(file)
-    except OSError as error:
+    except (OSError, AlreadyExists) as error:
         for file in reversed(done):
             with contextlib.suppress(OSError):
-                (target / file).rename(source / file)
+                if (origin / file).exists():
+                    (target / file).unlink()
+                else:
+                    (target / file).rename(origin / file)
         _drop_empty_folders(target, files)
-        if error.errno == errno.EXDEV:
+        if isinstance(error, OSError) and error.errno == errno.EXDEV:
             return False
-        raise write_error(error, target) from error
+        raise
     return True
 
 
-def _place(source: Path, target: Path) -> None:
+def _place(origin: Path, target: Path) -> None:
+    """Let `target` be a name of the file `origin` too, or instead where it can have only one."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(target):
-        raise _taken(target)
-    source.rename(target)
+    try:
+        os.link(origin, target)
+    except FileExistsError as error:
+        raise _taken(target) from error
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise
+        if os.path.lexists(target):
+            raise _taken(target) from error
+        origin.rename(target)
 
 
-def _copy(source: Path, target: Path, staging: Path) -> Generator[Progress, None, Load]:
+def _copy(
+    source: Path, target: Path, staging: Path, there: Mapping[str, Mark]
+) -> Generator[Progress, None, Load]:
     """Copy what has yet to come, also what comes meanwhile; returns all there is in the end."""
-    copied: dict[str, tuple[int, int]] = {}
+    copies = staging / COPIES
+    copied: dict[str, Mark] = {}
     while True:
-        while _in_use(source, target):  # begun since; what is copied is not given up for that
+        while in_use(source, target):  # begun since; what is copied is not given up for that
             yield Progress("Waiting for a download or a shrink to end", 0, None, "bytes")
             time.sleep(WAIT_S)
-        load = survey(source, target)
-        marks = {file: file_mark(source / file) for file in _missing(source, target, load.files)}
+        load = _with_planned(survey(source, target), source, staging)
+        marks = {file: file_mark(source / file) for file in _to_place(source, load.files, there)}
         fresh = {file: mark for file, mark in marks.items() if copied.get(file) != mark}
         if not fresh:
             return load
         for file in copied.keys() & fresh.keys():  # it has changed
-            (staging / file).unlink()
-        _require_room(source, target, staging, fresh)
+            (copies / file).unlink()
+        _require_room(source, target, copies, fresh)
         total_bytes = 2 * sum(size_bytes for size_bytes, _ in fresh.values())
-        yield from told("Copying and comparing", _gather(source, staging, fresh), total_bytes)
+        yield from told("Copying and comparing", _gather(source, copies, fresh), total_bytes)
         copied |= fresh
 
 
-def _gather(source: Path, staging: Path, files: Iterable[str]) -> Generator[int, None, None]:
+def _gather(source: Path, copies: Path, files: Iterable[str]) -> Generator[int, None, None]:
     for file in files:
-        old, new = source / file, staging / file
+        old, new = source / file, copies / file
         if new.exists():  # a move that was killed has brought it
             if (yield from hash_file(old)) == (yield from hash_file(new)):
                 continue
@@ -285,9 +284,9 @@ def _gather(source: Path, staging: Path, files: Iterable[str]) -> Generator[int,
         yield from copy_file(old, new)
 
 
-def _require_room(source: Path, target: Path, staging: Path, files: Iterable[str]) -> None:
-    to_copy = [source / file for file in files if not (staging / file).exists()]
-    needed_bytes = sum(map(_size, to_copy)) + KEPT_FREE_BYTES
+def _require_room(source: Path, target: Path, copies: Path, files: Iterable[str]) -> None:
+    to_copy = [source / file for file in files if not (copies / file).exists()]
+    needed_bytes = sum(map(size_on_disk, to_copy)) + KEPT_FREE_BYTES
     free_bytes = shutil.disk_usage(target).free
     if to_copy and free_bytes < needed_bytes:
         raise disk_full(target, needed_bytes=needed_bytes, free_bytes=free_bytes)
@@ -296,22 +295,26 @@ def _require_room(source: Path, target: Path, staging: Path, files: Iterable[str
 def _take_over_all_notes(source: Path, target: Path, files: tuple[str, ...]) -> None:
     moved = [Path(file) for file in files]
     for folder in folders_below(source):
-        if (folder / NAME).exists() and not _is_new(folder, source, target):
+        if (folder / NAME).exists() and not is_new(folder, source, target):
             below = folder.relative_to(source)
             names = {file.relative_to(below).as_posix() for file in moved if below in file.parents}
             take_over_notes(folder, target / below, names)
 
 
 def _link_again(source: Path, target: Path, files: tuple[str, ...]) -> None:
-    """Make the links in `source` again, to where what they lead to is now."""
-    root = Path(os.path.realpath(source))
     for file in files:
         if (source / file).is_symlink() and not os.path.lexists(target / file):
-            end = Path(os.path.realpath(source / file))
-            if root in end.parents and str(end.relative_to(root)) in files:
-                end = target / end.relative_to(root)
+            end = _end(source, target, file, files)
             (target / file).parent.mkdir(parents=True, exist_ok=True)
             (target / file).symlink_to(end, target_is_directory=end.is_dir())
+
+
+def _end(source: Path, target: Path, link: str, files: tuple[str, ...]) -> Path:
+    """Where the link in `source` leads to once `files` have moved."""
+    root, end = Path(os.path.realpath(source)), Path(os.path.realpath(source / link))
+    if root in end.parents and str(end.relative_to(root)) in files:
+        return target / end.relative_to(root)
+    return end
 
 
 def _clear(source: Path, target: Path, files: tuple[str, ...]) -> tuple[str, ...]:
@@ -324,7 +327,7 @@ def _clear(source: Path, target: Path, files: tuple[str, ...]) -> tuple[str, ...
             log.warning("not removed after it was copied: %s", error)
             left.append(str(source / file))
     for folder in list(folders_below(source)):
-        if not _is_new(folder, source, target):
+        if not is_new(folder, source, target):
             with contextlib.suppress(OSError):
                 drop_notes(folder)
     _drop_empty_folders(source, files)

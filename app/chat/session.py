@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from enum import Enum, auto
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -90,6 +91,8 @@ class Session(QObject):
         self._n_ctx_loaded = 0
         self._store = store
         self._settings = settings
+        self._models_folder = settings.value.models_folder
+        settings.changed.connect(self._follow_a_move)
         self._start_worker = start_worker
         self._queue: list[Message] = []
         self._stream: Stream | None = None
@@ -146,6 +149,15 @@ class Session(QObject):
             self._n_ctx = self._n_ctx_loaded = 0
             self.is_forced = False
             self.changed.emit()
+
+    def _follow_a_move(self) -> None:
+        """The chosen model is where it was moved to with the models folder, loaded or not."""
+        old, self._models_folder = self._models_folder, self._settings.value.models_folder
+        if self._models_folder != old and Path(old) in Path(self.model_path).parents:
+            moved = Path(self._models_folder) / Path(self.model_path).relative_to(old)
+            if moved.exists():
+                self.model_path = str(moved)
+                self.changed.emit()
 
     def load(self) -> None:
         """Load the chosen model, anew if it is loaded; an answer in the making is kept as it is."""

@@ -106,11 +106,11 @@ class ShelfFoot(QWidget):
         if self._task:
             return describe(self._task)
         if self._groups:
-            n_models = plural(len(self._groups), "model is", "models are")
-            return f"{n_models} here more than once, which takes {format_bytes(self._extra())}."
+            n_models = plural(len(self._groups), "model")
+            return f"More copies of {n_models} take {format_bytes(self._extra())}."
         if self._disk:
             used, free = format_bytes(self._disk.used_bytes), format_bytes(self._disk.free_bytes)
-            return f"Snug's own models take {used} of their disk, {free} are free."
+            return f"Models folder: {used} · {free} free on its disk"
         return ""
 
     def _extra(self) -> int:

@@ -83,7 +83,7 @@ class ModelsPage(QWidget):
         self._soon = QTimer(self, singleShot=True, interval=2500)
         self._soon.timeout.connect(self._refresh_if_shown)
         self._build()
-        self.toast = Toast(self)
+        self.toast = Toast(self, above=self.foot)
         self._remover = Remover(self, context.settings, self.toast)
         self._remover.changed.connect(self._on_removed_or_back)
         self._remover.failed.connect(self._show_problem)

@@ -8,20 +8,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from PySide6.QtCore import Qt, QUrl
-from PySide6.QtGui import QDesktopServices, QShowEvent
-from PySide6.QtWidgets import QFileDialog, QFrame, QVBoxLayout, QWidget
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from app import __version__, theme
 from app.context import AppContext
+from app.preferences.models_folder import ModelsFolderCard
 from app.preferences.network import NetworkCard
 from app.preferences.setting_row import SettingRow
 from app.widgets import (
     Card,
     ElidedLabel,
-    IconButton,
     Scroll,
-    SecondaryButton,
     SegmentedControl,
     Select,
     body,
@@ -99,30 +98,11 @@ class PreferencesPage(QWidget):
         return card
 
     def _build_models(self) -> QFrame:
-        choose = SecondaryButton("Choose")
-        choose.setAccessibleName("Choose the models folder")
-        choose.clicked.connect(self._on_choose_clicked)
-        self.reveal_button = IconButton("reveal", "Show the models folder")
-        self.reveal_button.clicked.connect(self._on_reveal_clicked)
-        controls = QWidget()
-        controls.setLayout(row(self.reveal_button, choose, spacing=theme.SPACE_4))
-        self.folder_label = ElidedLabel(role="mono", mode=Qt.TextElideMode.ElideMiddle)
-        card = Card()
-        card.body.addWidget(
-            SettingRow(
-                self._context,
-                "models_folder",
-                "Models folder",
-                "Snug lists what is in it and puts shrunk models there."
-                " Models elsewhere stay where they are.",
-                controls,
-            )
-        )
-        card.body.addWidget(self.folder_label)
+        self.models = ModelsFolderCard(self._context)
         self.problem_label = second("")
         self.problem_label.hide()
-        card.body.addWidget(self.problem_label)
-        return card
+        self.models.body.addWidget(self.problem_label)
+        return self.models
 
     def _build_network(self) -> QFrame:
         self.network = NetworkCard(self._context)
@@ -173,7 +153,6 @@ class PreferencesPage(QWidget):
     def _on_settings_changed(self) -> None:
         value = self._context.settings.value
         self.theme_control.set_value(value.theme)
-        self.folder_label.setText(value.models_folder)
         index = self.threads_control.findData(value.n_threads)
         if index < 0:  # set on a computer with more cores
             self.threads_control.addItem(str(value.n_threads), value.n_threads)
@@ -185,19 +164,6 @@ class PreferencesPage(QWidget):
 
     def _on_threads_activated(self, index: int) -> None:
         self._context.settings.update(n_threads=self.threads_control.itemData(index))
-
-    def _on_choose_clicked(self) -> None:
-        now = Path(self._context.settings.value.models_folder)
-        # The dialog takes the name of a folder that is not there yet for a choice.
-        start = now if now.is_dir() else Path.home()
-        chosen = QFileDialog.getExistingDirectory(self, "Models folder", str(start))
-        if chosen:
-            self._context.settings.update(models_folder=chosen)
-
-    def _on_reveal_clicked(self) -> None:
-        folder = Path(self._context.settings.value.models_folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))
 
 
 def _place(name: str, path: Path) -> QVBoxLayout:

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QApplication
 from app import theme
 from app.context import AppContext
 from app.jobs_panel import JobsPanel
+from app.preferences.models_folder import MoveDialog
 from app.screenshots import talk
 from app.screenshots.models import HUGE, LARGE, MEDIUM, SMALL, TINY, write_empty_model
 from app.tasks import TaskState
@@ -188,6 +189,16 @@ def models(stage: Stage) -> None:
     page.select(str(stage.models / "cut-off.gguf"))  # type: ignore[attr-defined]
     stage.shoot("models-broken")
     stage.shoot("models-narrow", NARROW)
+    copy = stage.models.parent / "Downloads" / "Tiny-Stories-F16.gguf"
+    write_empty_model(copy, "Tiny Stories", TINY, "F16", "mit")
+    page.add([str(copy)])  # type: ignore[attr-defined]
+    stage.settle()
+    page.foot.look()  # type: ignore[attr-defined]
+    stage.until(lambda: page.foot.is_filtering)  # type: ignore[attr-defined]
+    stage.shoot("models-duplicates")
+    page.details.remove_clicked.emit()  # type: ignore[attr-defined]
+    stage.settle()
+    stage.shoot("models-undo")
     page.show_discover()  # type: ignore[attr-defined]
     stage.settle()
     stage.shoot("models-discover")
@@ -253,6 +264,15 @@ def settings(stage: Stage) -> None:
     stage.context.settings.update(n_threads=2)
     stage.shoot("settings")
     stage.shoot("settings-narrow", NARROW)
+    write_empty_model(stage.models / "Tiny-Stories-F16.gguf", "Tiny Stories", TINY, "F16", "mit")
+    card = stage.window.page("settings").models
+    card.change(str(stage.models.parent / "Large disk"))
+    stage.until(lambda: card.findChildren(MoveDialog))
+    (dialog,) = card.findChildren(MoveDialog)
+    stage.shoot("dialog-move", widget=dialog)
+    dialog.accept()
+    stage.until(card.told_label.text)
+    stage.shoot("settings-moved")
 
 
 def dialogs(stage: Stage) -> None:

@@ -15,9 +15,9 @@ SHOWN_MS = 8000
 
 
 class Toast(QFrame):
-    """Stands over `above`, a part of `page`, or over its lower edge."""
+    """Stands over `above`, a part of `page`."""
 
-    def __init__(self, page: QWidget, above: QWidget | None = None) -> None:
+    def __init__(self, page: QWidget, above: QWidget) -> None:
         super().__init__(page)
         self.setProperty("role", "popup")
         self._page = page
@@ -34,8 +34,7 @@ class Toast(QFrame):
         box.addWidget(self._words)
         box.addWidget(self.undo_button)
         page.installEventFilter(self)
-        if above:
-            above.installEventFilter(self)
+        above.installEventFilter(self)
         self.hide()
 
     def offer(self, text: str, undo: Callable[[], None]) -> None:
@@ -62,8 +61,6 @@ class Toast(QFrame):
 
     def _place(self) -> None:
         self.adjustSize()
-        ground = self._above or self._page
-        edge = ground.rect().topLeft() if self._above else ground.rect().bottomLeft()
-        corner = ground.mapTo(self._page, edge)
-        left = corner.x() + (ground.width() - self.width()) // 2
+        corner = self._above.mapTo(self._page, self._above.rect().topLeft())
+        left = corner.x() + (self._above.width() - self.width()) // 2
         self.move(left, corner.y() - self.height() - theme.SPACE_12)

@@ -95,6 +95,7 @@ def library_move(args: argparse.Namespace) -> Any:
     file = settings_file()
     folder = str(plain_path(args.folder))
     done = run_job(MoveModels(file.value.models_folder, folder), args)
+    file.reload()  # the window may have changed it meanwhile
     _update(file, **followed(file.value, folder))
     if not args.json:
         print(shown(f"{plural(done.n_models, 'model')} moved to {done.folder}"))

@@ -495,8 +495,9 @@ def test_the_foot_says_what_snug_takes_of_the_disk(
 ) -> None:
     context.settings.update(added_models=(str(tiny_gguf),))
     page = show_page(qtbot, context)
-    assert f"take {format_bytes(own.stat().st_size)} of" in page.foot.words.text()
-    assert page.foot.words.text().endswith("are free.")
+    words = page.foot.words.text()
+    assert words.startswith(f"Models folder: {format_bytes(own.stat().st_size)} · ")
+    assert words.endswith(" free on its disk")
 
 
 def test_copies_are_shown_beside_each_other_until_one_is_removed(
@@ -511,7 +512,7 @@ def test_copies_are_shown_beside_each_other_until_one_is_removed(
         click(page.foot.find_button)
 
     size = format_bytes(own.stat().st_size)
-    assert page.foot.words.text() == f"1 model is here more than once, which takes {size}."
+    assert page.foot.words.text() == f"More copies of 1 model take {size}."
     assert {row.entry.path for row in page.rows} == {str(own), str(tiny_gguf)}
     shown = {row.data(Qt.ItemDataRole.AccessibleTextRole) for row in indexes(page)}
     assert any("Models folder" in text for text in shown)

@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import Qt, QTimer
-from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QLineEdit, QPushButton
+from PySide6.QtWidgets import QApplication, QDialog, QFileDialog, QLabel, QLineEdit, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app import theme
+from app.chat.session import Session
 from app.context import AppContext
+from app.jobs_panel import TaskRow
+from app.preferences.models_folder import MoveDialog
 from app.preferences.page import PreferencesPage
 from app.preferences.setting_row import SettingRow
+from engine.hub.verify import Verify
 from engine.settings import SettingsFile
+from tests.helpers.gestures import click, problems
 
 
 @pytest.fixture
@@ -85,25 +91,114 @@ def in_dialog(act: Callable[[QFileDialog], object]) -> None:
     QTimer.singleShot(100, find_and_act)
 
 
-def test_models_folder_is_chosen(page: PreferencesPage, tmp_path: Path) -> None:
+def choose(page: PreferencesPage, folder: Path) -> None:
     def choose_it(dialog: QFileDialog) -> None:
-        dialog.findChildren(QLineEdit)[0].setText(str(tmp_path))
+        dialog.findChildren(QLineEdit)[0].setText(str(folder))
         QDialog.done(dialog, QDialog.DialogCode.Accepted)
 
     in_dialog(choose_it)
-    (choose,) = [b for b in page.findChildren(QPushButton) if b.text() == "Choose"]
-    choose.click()
-    assert stored(page).value.models_folder == str(tmp_path)
-    assert page.folder_label.text() == str(tmp_path)
+    click(page.models.choose_button)
+
+
+def test_a_folder_without_models_is_just_another_one(
+    qtbot: QtBot, page: PreferencesPage, tmp_path: Path
+) -> None:
+    choose(page, tmp_path)
+    qtbot.waitUntil(lambda: stored(page).value.models_folder == str(tmp_path))
+    assert page.models.folder_label.text() == str(tmp_path)
     assert page._context.library.models_folder == tmp_path
+    standard_folder = page._context.folders.models
+    click(reset_of(page, "models_folder"))
+    qtbot.waitUntil(lambda: stored(page).value.models_folder == str(standard_folder))
 
 
 def test_cancelled_choice_changes_nothing(page: PreferencesPage) -> None:
     in_dialog(lambda dialog: dialog.reject())
-    before = page.folder_label.text()
-    (choose,) = [b for b in page.findChildren(QPushButton) if b.text() == "Choose"]
-    choose.click()
-    assert page.folder_label.text() == before
+    before = page.models.folder_label.text()
+    click(page.models.choose_button)
+    assert page.models.folder_label.text() == before
+
+
+@pytest.fixture
+def model(page: PreferencesPage, tiny_gguf: Path) -> Path:
+    """A model in the models folder; it was chatted with last."""
+    folder = page._context.folders.models
+    folder.mkdir(parents=True)
+    path = Path(shutil.copy(tiny_gguf, folder))
+    page._context.settings.update(last_model=str(path))
+    return path
+
+
+def asked(qtbot: QtBot, page: PreferencesPage) -> MoveDialog:
+    qtbot.waitUntil(lambda: any(d.isVisible() for d in page.findChildren(MoveDialog)))
+    (dialog,) = [d for d in page.findChildren(MoveDialog) if d.isVisible()]
+    return dialog
+
+
+def test_models_move_along(
+    qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
+) -> None:
+    session = Session(page._context.store, page._context.settings)
+    session.choose(str(model))
+    choose(page, tmp_path)
+    dialog = asked(qtbot, page)
+    words = " ".join(label.text() for label in dialog.findChildren(QLabel))
+    assert "1 model (" in words and str(tmp_path) in words
+    click(dialog.move_button)
+    (row,) = page.models.findChildren(TaskRow)
+    qtbot.waitUntil(row.isVisible)
+    assert not page.models.choose_button.isEnabled()
+
+    qtbot.waitUntil(lambda: page.models.told_label.text() == "1 model moved.", timeout=30_000)
+
+    moved = tmp_path / model.name
+    assert moved.exists() and not model.exists()
+    value = stored(page).value
+    assert (value.models_folder, value.last_model) == (str(tmp_path), str(moved))
+    assert session.model_path == str(moved)
+    assert page.models.choose_button.isEnabled()
+    qtbot.waitUntil(lambda: not page.models.findChildren(TaskRow))
+
+
+def test_models_may_stay_where_they_are(
+    qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
+) -> None:
+    choose(page, tmp_path)
+    click(asked(qtbot, page).leave_button)
+    assert stored(page).value.models_folder == str(tmp_path)
+    assert model.exists() and not list(tmp_path.glob("*.gguf"))
+
+
+def test_a_change_of_mind_changes_nothing(
+    qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
+) -> None:
+    choose(page, tmp_path)
+    qtbot.keyClick(asked(qtbot, page), Qt.Key.Key_Escape)
+    assert stored(page).value.models_folder == str(model.parent)
+    assert model.exists() and page.models.choose_button.isEnabled()
+
+
+def test_a_move_that_fails_is_told_and_the_folder_stays(
+    qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / model.name).write_bytes(b"another model")
+    choose(page, tmp_path)
+    click(asked(qtbot, page).move_button)
+    qtbot.waitUntil(lambda: bool(problems(page)), timeout=30_000)
+    assert model.name in problems(page)[0].error.message
+    assert stored(page).value.models_folder == str(model.parent)
+    assert model.exists() and (tmp_path / model.name).read_bytes() == b"another model"
+
+
+def test_no_move_while_jobs_run(
+    qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
+) -> None:
+    verify = page._context.tasks.start(Verify(str(model)), "Verify")
+    page.models.change(str(tmp_path))  # a dialog would give the job time to end
+    qtbot.waitUntil(lambda: bool(problems(page)))
+    assert "while jobs are running" in problems(page)[0].error.message
+    assert stored(page).value.models_folder == str(model.parent)
+    qtbot.waitUntil(lambda: verify.is_over, timeout=30_000)
 
 
 def test_settings_that_cannot_be_saved_are_told(page: PreferencesPage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import random
@@ -153,6 +155,28 @@ def test_a_copy_that_is_there_already_is_enough(old: Path, new: Path) -> None:
     assert files_below(new) == MODELS and files_below(old) == OTHERS
 
 
+def test_what_takes_a_place_while_the_others_are_copied_stays(old: Path, new: Path) -> None:
+    with contextlib.suppress(AlreadyExists):
+        for _ in MoveModels(str(old), str(new)).run():
+            if (new / MOVING / "files" / "own.gguf").exists():
+                (new / "own.gguf").write_bytes(b"mine")
+    if old.stat().st_dev == new.stat().st_dev:  # then it is over before anything comes
+        assert files_below(new) == MODELS
+    else:
+        assert files_below(new) == {"own.gguf": b"mine"}
+        assert files_below(old) == MODELS | OTHERS
+
+
+def test_a_link_that_a_kill_has_left_is_no_hindrance(old: Path, new: Path) -> None:
+    (old / "twin.gguf").symlink_to("own.gguf")
+    new.mkdir()
+    shutil.copy(old / "own.gguf", new)
+    (new / "twin.gguf").symlink_to(new / "own.gguf")
+    moved(old, new)
+    assert files_below(old) == OTHERS and not (old / "twin.gguf").is_symlink()
+    assert files_below(new) == MODELS | {"twin.gguf": MODELS["own.gguf"]}
+
+
 def test_a_linked_folder_is_no_other_place(old: Path, new: Path) -> None:
     new.mkdir()
     (new / "ann").symlink_to(old / "ann")
@@ -204,21 +228,32 @@ def test_a_file_is_no_folder(old: Path, tmp_path: Path) -> None:
     assert files_below(old) == MODELS | OTHERS
 
 
-def test_one_that_cannot_be_renamed_takes_the_others_back(
+def test_where_a_file_has_but_one_name_it_is_renamed(
     old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on Windows with a model that is open; this system refuses nothing, so it is told to."""
+    """As on exFAT; and one that is refused, as on Windows when it is open, takes the others back.
+
+    This system does neither, so it is told to.
+    """
     real_rename = Path.rename
+    refused = [old / "own.gguf"]
+
+    def link(_path: Path, _name: Path) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
 
     def rename(path: Path, target: Path) -> Path:
-        if path == old / "own.gguf":
-            raise PermissionError(13, "open elsewhere")
+        if path in refused:
+            raise PermissionError(errno.EACCES, "open elsewhere")
         return real_rename(path, target)
 
+    monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(NotWritable):
         moved(old, tmp_path / "new")
     assert files_below(old) == MODELS | OTHERS and not (tmp_path / "new").exists()
+    refused.clear()
+    moved(old, tmp_path / "new")
+    assert files_below(tmp_path / "new") == MODELS and files_below(old) == OTHERS
 
 
 @pytest.mark.parametrize("n_steps", range(1, 12))
@@ -258,6 +293,9 @@ finish(MoveModels({str(old)!r}, {str(new)!r}).run())
         here, there = files_below(old), files_below(new) if new.exists() else {}
         whole = {name: data for name, data in there.items() if not name.startswith(MOVING)}
         assert whole.items() <= MODELS.items(), "nothing is half under its name"
+        for model in ("own", "ann/big/m-", "bob/check/"):
+            files = {name for name in MODELS if name.startswith(model)}
+            assert files <= here.keys() or files <= whole.keys()
         assert (here | whole) == MODELS | OTHERS
 
     moved(old, new)
