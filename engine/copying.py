@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Generator
 from pathlib import Path
@@ -54,7 +55,7 @@ def copy_file(source: Path, target: Path) -> Generator[int, None, None]:
     raises, and what `read_error` gives.
     """
     digest = hashlib.sha256()
-    with new_file(target, size_bytes=bytes_on_disk(source.stat())) as copy:
+    with new_file(target, size_bytes=bytes_on_disk(source)) as copy:
         for block in _blocks(source):
             digest.update(block)
             if block == _ZEROS:  # as in the part of a download: it takes no room there either
@@ -125,6 +126,6 @@ def _blocks(path: Path) -> Generator[bytes, None, None]:
 
 def _forget_what_was_read(path: Path) -> None:
     """Let the next look at `path` go to the disk, where the system can do so."""
-    if hasattr(os, "posix_fadvise"):
+    if sys.platform == "linux":
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

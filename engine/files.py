@@ -22,7 +22,11 @@ from engine.errors import AlreadyExists, DiskFull, KeptAside, NotFound, NotWrita
 
 log = logging.getLogger(__name__)
 
-_ERROR_SHARING_VIOLATION = 32  # Windows: another process has the file open
+# Of Windows: another process has the file open; errors and requests of its kernel.
+_ERROR_SHARING_VIOLATION = 32
+_INVALID_FILE_SIZE = 0xFFFFFFFF
+_FSCTL_SET_SPARSE = 0x900C4
+_LOCKED_BYTE = 2**31 - 1
 
 # Dirty pages are pushed out as we go: one fsync at the very end of 10 GB would look like a hang.
 SYNC_EVERY_BYTES = 64 << 20
@@ -137,19 +141,25 @@ def _remove_unlocked(partial: Path) -> bool:
 
 
 def lock(file: FileIO) -> bool:
-    """Mark an open partial file as being written, until it is closed; False if it is already.
+    """Mark an open partial file as being written, until it is closed; False if it is already."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
 
-    On Windows an open file is as good as locked: it can be neither deleted nor renamed.
-    """
-    if sys.platform != "win32":
-        import fcntl
+            position = file.tell()
+            file.seek(_LOCKED_BYTE)  # a byte that others do not read meanwhile
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            finally:
+                file.seek(position)
+        else:
+            import fcntl
 
-        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError as error:  # a file system without locks, such as some network drives
-            log.debug("%s not locked: %s", file.name, error)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError as error:  # a file system without locks, such as some network drives
+        log.debug("%s not locked: %s", file.name, error)
     return True
 
 
@@ -247,10 +257,37 @@ def file_mark(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def bytes_on_disk(stat: os.stat_result) -> int:
-    """What a file takes; a sparse one counts as far as it is filled (Windows does not tell)."""
-    blocks: int | None = getattr(stat, "st_blocks", None)
-    return stat.st_size if blocks is None else min(stat.st_size, blocks * 512)
+def bytes_on_disk(path: Path) -> int:
+    """The room that `path` takes: of a file with holes less than its length. Raises OSError."""
+    stat = path.stat()
+    if sys.platform != "win32":
+        return min(stat.st_size, stat.st_blocks * 512)
+    import ctypes
+
+    high = ctypes.c_ulong()
+    ask = ctypes.windll.kernel32.GetCompressedFileSizeW
+    ask.restype = ctypes.c_ulong
+    low = ask(str(path), ctypes.byref(high))
+    return stat.st_size if low == _INVALID_FILE_SIZE else (high.value << 32) + low
+
+
+def allow_holes(file: FileIO) -> None:
+    """Let what is never written take no room. Only Windows has to be asked; it may refuse."""
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+
+        handle, n_returned = msvcrt.get_osfhandle(file.fileno()), ctypes.c_ulong()
+        ctypes.windll.kernel32.DeviceIoControl(
+            ctypes.c_void_p(handle),
+            _FSCTL_SET_SPARSE,
+            None,
+            0,
+            None,
+            0,
+            ctypes.byref(n_returned),
+            None,
+        )
 
 
 def disk_full(target: Path, *, needed_bytes: int, free_bytes: int) -> DiskFull:

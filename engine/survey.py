@@ -79,4 +79,4 @@ def _files(path: Path) -> list[Path]:
 
 
 def size_on_disk(path: Path) -> int:
-    return 0 if path.is_symlink() else bytes_on_disk(path.stat())
+    return 0 if path.is_symlink() else bytes_on_disk(path)

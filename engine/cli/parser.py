@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=_seed, default=None)
     sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
     sub.add_argument("-c", "--context", type=_count, default=0, help="0 = what fits")
+    sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
     sub.add_argument("-t", "--threads", type=_count, default=0)
 
     sub = verb("bench", bench, "Measure reading (pp) and writing (tg) speed, as llama-bench does.")

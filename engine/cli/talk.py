@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def chat(args: argparse.Namespace) -> Any:
     from engine.inference import Load, LoadSettings
 
-    settings = LoadSettings(n_ctx=args.context, n_threads=args.threads)
+    settings = LoadSettings(n_ctx=args.context, n_threads=args.threads, anyway=args.anyway)
     worker = Worker.start()
     try:
         with ProgressBar(sys.stderr) as bar:
@@ -102,6 +102,8 @@ def _answer(
 def bench(args: argparse.Namespace) -> Any:
     from engine.inference import Bench
 
+    if not (args.n_prompt or args.n_generate):
+        raise InferenceError("There is nothing to measure.", hint="Ask for -p or -n above 0.")
     job = Bench(
         str(args.model.absolute()), args.n_prompt, args.n_generate, args.threads, args.repetitions
     )

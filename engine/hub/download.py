@@ -273,7 +273,7 @@ def size_on_disk(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
-            total += bytes_on_disk(path.stat())
+            total += bytes_on_disk(path)
     return total
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 
 from engine.errors import AlreadyExists, NotFound
-from engine.files import disk_full, lock, write_error
+from engine.files import allow_holes, bytes_on_disk, disk_full, lock, write_error
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Part:
         self._require_room(wanted)
         self._file = self._open()
         self.journal = self._found(wanted) or Journal(wanted, piece_bytes=PIECE_BYTES)
+        allow_holes(self._file)
         with _as_write_error(self.path):
             self._file.truncate(wanted.size_bytes)  # sparse: the room is checked, not taken
         self.save()
@@ -211,8 +212,8 @@ class Part:
                 hint="Create it, or choose another folder.",
             ) from error
         here_bytes = 0
-        with contextlib.suppress(OSError, AttributeError):  # blocks: Windows does not tell
-            here_bytes = self.path.stat().st_blocks * 512
+        with contextlib.suppress(OSError):
+            here_bytes = bytes_on_disk(self.path)
         needed_bytes = max(0, wanted.size_bytes - here_bytes) + KEPT_FREE_BYTES
         if free_bytes < needed_bytes:
             raise disk_full(self.target, needed_bytes=needed_bytes, free_bytes=free_bytes)

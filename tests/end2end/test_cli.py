@@ -130,11 +130,15 @@ def test_what_cannot_be_done_is_a_sentence(
     refused("shrink", tiny_gguf, "--type", "Q9_X", "-o", tmp_path / "q9.gguf")
     long = "word " * 5000
     assert "context" in refused("chat", tiny_gguf, "-p", long, "-c", 256)
+    assert "nothing to measure" in refused("bench", tiny_gguf, "-p", 0, "-n", 0)
     assert sorted(p.suffix for p in tmp_path.iterdir() if "partial" in p.name) == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have a display")
-def test_without_a_display_the_main_job_is_done_in_the_terminal(own_home: Path) -> None:
+@pytest.mark.parametrize("display", [{}, {"DISPLAY": ":6553"}], ids=["none", "dead"])
+def test_without_a_display_the_main_job_is_done_in_the_terminal(
+    own_home: Path, display: dict[str, str]
+) -> None:
     without = {
         name: value
         for name, value in os.environ.items()
@@ -142,7 +146,12 @@ def test_without_a_display_the_main_job_is_done_in_the_terminal(own_home: Path) 
     }
     command = [sys.executable, "-m", "app"]
     done = subprocess.run(
-        command, env=without, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        command,
+        env=without | display,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("There is no display here")
