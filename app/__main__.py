@@ -74,13 +74,13 @@ def _has_display() -> bool:
 
 
 def _answers() -> bool:
-    """Whether there is an X server behind DISPLAY. Qt aborts where there is none."""
+    """Whether there is an X server behind DISPLAY, and the way to it. Without, Qt aborts."""
     import ctypes
 
     try:
         xcb = ctypes.CDLL("libxcb.so.1")
-    except OSError:  # what is missing is told by the setup, or by Qt
-        return True
+    except OSError:
+        return False
     xcb.xcb_connect.restype = ctypes.c_void_p
     connection = ctypes.c_void_p(xcb.xcb_connect(None, None))
     has_failed = bool(xcb.xcb_connection_has_error(connection))
