@@ -80,14 +80,13 @@ class MoveModels(Job, frozen=True):
                 load = _with_planned(load, source, staging)
                 there = yield from _compare(source, target, load.files)
                 _plan(staging, source, load)
-                is_one_disk = _place_all(source, target, _to_place(source, load.files, there))
-                if not is_one_disk:
-                    load = yield from _copy(source, target, staging, there)
-                # From here on nothing is yielded: what has been begun is not cancelled half-way.
                 _require_unchanged(source, target, there)
-                if not is_one_disk:
+                if not _place_all(source, target, _to_place(source, load.files, there)):
+                    load = yield from _copy(source, target, staging, there)
                     _plan(staging, source, load)
+                    _require_unchanged(source, target, there)
                     _place_all(staging / COPIES, target, _to_place(source, load.files, there))
+                # Nothing is yielded once files have their places: that is not cancelled half-way.
                 _link_again(source, target, load.files)
                 _take_over_all_notes(source, target, load.files)
                 left = _clear(source, target, load.files)
