@@ -15,26 +15,31 @@ if TYPE_CHECKING:
 
 
 def library_list(args: argparse.Namespace) -> Any:
-    from engine.disk_use import disk_use
-    from engine.leftovers import find_leftovers
-
-    library = _library()
-    models, folder = library.scan(), library.models_folder
-    unfinished, disk = find_leftovers(folder), disk_use(folder, models)
-    if args.json:
-        return {"models": models, "unfinished": unfinished, "disk": disk}
-    for entry in models:
+    models = _library().scan()
+    for entry in () if args.json else models:
         if entry.summary:
             size, type_ = format_bytes(entry.summary.size_bytes), entry.summary.type
         else:
             size, type_ = "", entry.problem
         origin = f"  ({entry.origin})" if entry.origin else ""
         print(shown(f"{entry.name}{origin}\n    {size:>8}  {type_}  {entry.path}"))
-    for left in unfinished:
-        print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
-    used, free = format_bytes(disk.used_bytes), format_bytes(disk.free_bytes)
-    print(shown(f"{used} in {folder}, {free} free on its disk"))
-    return None
+    return models
+
+
+def library_disk(args: argparse.Namespace) -> Any:
+    """What Snug's own models take, and what interrupted jobs left."""
+    from engine.disk_use import disk_use
+    from engine.leftovers import find_leftovers
+
+    library = _library()
+    folder = library.models_folder
+    disk, unfinished = disk_use(folder, library.scan()), find_leftovers(folder)
+    if not args.json:
+        used, free = format_bytes(disk.used_bytes), format_bytes(disk.free_bytes)
+        print(shown(f"{used} in {folder}, {free} free on its disk"))
+        for left in unfinished:
+            print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}"))
+    return {"disk": disk, "unfinished": unfinished}
 
 
 def library_add(args: argparse.Namespace) -> Any:
@@ -122,11 +127,14 @@ def library_verify(args: argparse.Namespace) -> Any:
 
 
 def _library() -> Library:
+    from engine.contents import Index
+    from engine.folders import folders
     from engine.library import Library
     from engine.other_apps import places
 
     value = settings_file().value
-    return Library(Path(value.models_folder), value.added_models, tuple(places()))
+    index = Index(folders().cache / "models.msgpack")
+    return Library(Path(value.models_folder), value.added_models, tuple(places()), index)
 
 
 def settings_file() -> Any:

@@ -12,6 +12,7 @@ from engine import __version__, starter
 from engine.cli.hub import download, search
 from engine.cli.library import (
     library_add,
+    library_disk,
     library_duplicates,
     library_list,
     library_move,
@@ -134,6 +135,7 @@ def _add_library_verbs(verbs: Any) -> None:
         return sub
 
     part("list", library_list, "List all of them.")
+    part("disk", library_disk, "What Snug's models take, what is free, what is unfinished.")
     part("duplicates", library_duplicates, "Find models that lie here twice; none is deleted.")
     for name, run, what in (
         ("add", library_add, "List a GGUF file, a checkpoint, or all models of a folder."),

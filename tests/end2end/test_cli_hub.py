@@ -49,11 +49,12 @@ def test_from_a_search_to_a_verified_model_in_the_library(hub: FakeHub, own_home
     assert path == own_home / "data" / "models" / "ann" / "Tiny-GGUF" / "Tiny-Q4_K_M.gguf"
     assert path.read_bytes() == hub.repos["ann/Tiny-GGUF"].files["Tiny-Q4_K_M.gguf"]
     listed = answer("library", "list")
-    (model,) = [entry for entry in listed["models"] if entry["path"] == str(path)]
+    (model,) = [entry for entry in listed if entry["path"] == str(path)]
     assert model["source"]["repo"] == "ann/Tiny-GGUF"
-    assert listed["disk"]["used_bytes"] == path.stat().st_size
-    assert listed["disk"]["free_bytes"] > 0
-    assert f"{path.parents[2]}, " in engine("library", "list").stdout
+    disk = answer("library", "disk")
+    assert disk["disk"]["used_bytes"] == path.stat().st_size and not disk["unfinished"]
+    assert disk["disk"]["free_bytes"] > 0
+    assert f"{path.parents[2]}, " in engine("library", "disk").stdout
     (verified,) = answer("library", "verify", str(path))
     assert verified["good"] == [str(path)] and not verified["damaged"]
     with path.open("r+b") as file:
@@ -118,9 +119,9 @@ def test_names_that_would_mislead_are_refused(tiny_checkpoint: Path, tmp_path: P
 
 def test_added_models_are_listed_and_forgotten(tiny_gguf: Path, tmp_path: Path) -> None:
     assert answer("library", "add", str(tiny_gguf)) == [str(tiny_gguf)]
-    assert str(tiny_gguf) in {entry["path"] for entry in answer("library", "list")["models"]}
+    assert str(tiny_gguf) in {entry["path"] for entry in answer("library", "list")}
     assert answer("library", "remove", str(tiny_gguf)) == [str(tiny_gguf)]
-    assert str(tiny_gguf) not in {entry["path"] for entry in answer("library", "list")["models"]}
+    assert str(tiny_gguf) not in {entry["path"] for entry in answer("library", "list")}
     assert tiny_gguf.exists()
     winding = tiny_gguf.parent / "no" / ".." / tiny_gguf.name
     assert answer("library", "add", str(winding)) == [str(tiny_gguf)]
