@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LOG_BYTES = 1 << 20
 LOG_FILES = 3
 LISTEN_MS = 500
+SWITCH_S = 0.0001
+"""How long a thread that looks through models may keep Python from the window's."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,6 +103,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     """Build everything up to the window, not yet shown; the caller keeps all three alive."""
     # From here on `GarbageCollector` collects; until it does, nothing of the start is garbage.
     gc.disable()
+    sys.setswitchinterval(SWITCH_S)
     model = _model(words)
 
     from PySide6.QtWidgets import QApplication

@@ -1,6 +1,7 @@
 """What is inside the models of this disk: looked into once, and again only after a change.
 
-It is remembered from one start to the next: the headers of many models take seconds to read.
+It is remembered from one start to the next: the headers of many models take seconds to read. There
+may be thousands of them in memory, and none refers to itself: the garbage collector need not look.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 Fingerprint = tuple[tuple[str, int, int], ...]
 
 
-class Contents(msgspec.Struct, frozen=True):
+class Contents(msgspec.Struct, frozen=True, gc=False):
     """What a model is and would take, or in `problem` and `hint` why it is none.
 
     `estimate` is None for a checkpoint, which does not run as it is.
@@ -39,7 +40,7 @@ class Contents(msgspec.Struct, frozen=True):
     """Where it was downloaded from."""
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Known(msgspec.Struct, frozen=True, gc=False):
     fingerprint: Fingerprint
     contents: Contents
 

@@ -23,7 +23,7 @@ from engine.gguf_values import TensorInfo, Value
 from engine.splits import model_stem, open_gguf
 
 
-class ModelSummary(msgspec.Struct, frozen=True):
+class ModelSummary(msgspec.Struct, frozen=True, gc=False):
     """A model in the words of a list; `type` is its recipe, or the float type of a checkpoint.
 
     `size_bytes` is what its files take on disk; figures that a file does not tell are 0.

@@ -24,7 +24,7 @@ from engine.walk import folders_below, is_file, items
 CHECKPOINT_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """A model on this disk, or a file that should be one: `problem` says what is wrong with it.
 
     `files` is everything that makes it up: the GGUF or all its parts, or the checkpoint's folder.

@@ -17,6 +17,7 @@ class ModelListView(QListView):
         self.setModel(model)
         self._delegate = RowDelegate(shows_verdict=shows_verdict)
         self.setItemDelegate(self._delegate)
+        self.setUniformItemSizes(True)  # or thousands of rows are measured at every change
         self.setMouseTracking(True)
         self.setVerticalScrollMode(QListView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)

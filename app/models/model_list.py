@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from PySide6.QtCore import QAbstractListModel, QModelIndex, QObject, QPersistentModelIndex, Qt
+from PySide6.QtCore import (
+    QAbstractListModel,
+    QModelIndex,
+    QObject,
+    QPersistentModelIndex,
+    Qt,
+    Signal,
+)
 
 from app.models.scan import Row
 from app.models.verdict import Tone
@@ -29,6 +36,9 @@ class Lines(NamedTuple):
 class ModelList(QAbstractListModel):
     """Rows for a view; ROW_ROLE gives the `Row` itself, LINES_ROLE what is shown of it."""
 
+    repainted = Signal()
+    """The same rows say something else."""
+
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._rows: tuple[Row, ...] = ()
@@ -46,8 +56,7 @@ class ModelList(QAbstractListModel):
         self._facts = places if are_copies else facts
         if [row.entry.path for row in rows] == [row.entry.path for row in self._rows]:
             self._rows = rows
-            if rows:
-                self.dataChanged.emit(self.index(0), self.index(len(rows) - 1))
+            self.repainted.emit()  # `dataChanged` has a view lay out all of them again
             return
         self.beginResetModel()
         self._rows = rows

@@ -131,6 +131,7 @@ class ModelsPage(QWidget):
 
     def _build_shelf(self) -> QWidget:
         self.view = ModelListView("Models on this computer", self._list)
+        self._list.repainted.connect(self.view.viewport().update)
         self.view.installEventFilter(self)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self.view.doubleClicked.connect(lambda _index: self._chat_or_shrink())

@@ -25,6 +25,7 @@ class SourceCard(Card):
         self._path = ""
         self._list = ModelList(self)
         self.view = ModelListView("Models to shrink", self._list, shows_verdict=False)
+        self._list.repainted.connect(self.view.viewport().update)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self._hint = second(
             "The starter is here to try it with. What can be shrunk besides is a checkpoint folder,"

@@ -22,7 +22,7 @@ GPU_RUNTIME_BYTES = 600 * MIB  # a CUDA or Metal context and its pools: 300 to 6
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """A model's shape and the bytes of its weights: of each layer without and with its experts.
 
     `input_bytes` is what looks tokens up, `output_bytes` what is no part of a layer besides, and

@@ -15,7 +15,7 @@ MAX_LAYERS = 4096
 CELLS = 256  # the KV cache grows in steps of this many tokens
 
 
-class Shape(msgspec.Struct, frozen=True):
+class Shape(msgspec.Struct, frozen=True, gc=False):
     """The sizes of a model that decide what it needs besides its weights."""
 
     n_layers: int
