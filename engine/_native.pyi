@@ -30,6 +30,15 @@ def read_bandwidth(n_threads: int, n_bytes: int) -> float:
     Releases the GIL. Takes about four times as long as reading them once.
     """
 
+def dot_bandwidth(
+    dot: int, n_threads: int, n_bytes: int, n_cols: int, row_bytes: int, vector_bytes: int
+) -> float:
+    """The same for rows of `n_cols` weights that are multiplied with a vector on the way.
+
+    `dot` is the address of a `ggml_vec_dot_t`; a wrong one ends the process. Raises ValueError for
+    rows without bytes.
+    """
+
 def step_over_strings(
     buffer: bytearray, position: int, n_strings: int, max_bytes: int
 ) -> tuple[int, int]:

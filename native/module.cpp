@@ -59,6 +59,15 @@ void compare_logits(const Matrix<const float> &reference, const Matrix<const flo
     snug::compare_rows(rows, n_threads);
 }
 
+double dot_bandwidth(std::uintptr_t dot, unsigned n_threads, std::size_t n_bytes, int n_cols,
+                     std::size_t row_bytes, std::size_t vector_bytes) {
+    if (row_bytes == 0)
+        throw nb::value_error("rows must have bytes");
+    const nb::gil_scoped_release unlocked;
+    return snug::dot_bandwidth(reinterpret_cast<snug::DotProduct>(dot), n_threads, n_bytes, n_cols,
+                               row_bytes, vector_bytes);
+}
+
 nb::tuple step_over_strings(const Vector<const std::uint8_t> &buffer, std::size_t position,
                             std::size_t n_strings, std::uint64_t max_bytes) {
     const auto [end, n_left] =
@@ -86,6 +95,9 @@ NB_MODULE(_native, m) {
 
     m.def("read_bandwidth", &snug::read_bandwidth, "n_threads"_a, "n_bytes"_a,
           nb::call_guard<nb::gil_scoped_release>());
+
+    m.def("dot_bandwidth", &dot_bandwidth, "dot"_a, "n_threads"_a, "n_bytes"_a, "n_cols"_a,
+          "row_bytes"_a, "vector_bytes"_a);
 
     m.def("step_over_strings", &step_over_strings, "buffer"_a.noconvert(), "position"_a,
           "n_strings"_a, "max_bytes"_a);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import ClassVar
@@ -85,11 +86,12 @@ class Fit(Job, frozen=True):
         return (yield from fetch_outline(hub, repo, choose(repo, wanted), folder))
 
     def _judge(self, path: Path) -> Generator[Progress, None, Fitted]:
-        from engine._native import read_bandwidth
         from engine.fit.estimate import Estimate
-        from engine.fit.speed import MEASURED_BYTES, tokens_per_second
+        from engine.fit.speed import tokens_per_second
+        from engine.ggml_types import GgmlType
         from engine.hardware import detect
         from engine.llama.ggml import devices
+        from engine.llama.kernels import weight_bandwidth
         from engine.llama.memory import probes_of
         from engine.llama.threads import default_n_threads
         from engine.splits import open_gguf
@@ -113,7 +115,10 @@ class Fit(Job, frozen=True):
                 asked=Asked(self.n_ctx, self.kv_type, is_capped=self.is_capped),
                 released=self.released,
             )
-        bandwidth = read_bandwidth(default_n_threads(), MEASURED_BYTES)
+        types = Counter[GgmlType]()
+        for tensor in file.tensors:
+            types[tensor.type] += tensor.n_bytes
+        bandwidth = weight_bandwidth(types, default_n_threads())
         return Fitted(
             model=self.model,
             verdict=verdict.kind,
