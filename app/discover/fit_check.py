@@ -43,11 +43,17 @@ class FitCheck(QObject):
 
     def _ask(self) -> None:
         assert self._row
-        here = self._row.here
+        here, value = self._row.here, self._context.settings.value
         name = f"{self._repo_id}:{self._row.variant.main_file.name}"
         model = here.path if here and here.path else name
         self.question = self._context.tasks.ask(
-            Fit(model, is_offline=self._context.settings.value.is_offline)
+            Fit(
+                model,
+                n_ctx=value.n_ctx,
+                is_offline=value.is_offline,
+                is_capped=True,
+                released=self._context.computer.releasable,
+            )
         )
         self.question.finished.connect(partial(self._on_answered, self.question))
 

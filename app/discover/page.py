@@ -91,10 +91,11 @@ class DiscoverPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        from engine.fit.memory import usable_bytes
+        from engine.fit.rough import room_bytes
         from engine.hardware import detect
 
-        self._usable_bytes = usable_bytes(detect().memory_available_bytes)
+        here = self._context.computer
+        self._usable_bytes = room_bytes(detect(here.devices), here.releasable)
         if not self._offers.offers:
             self._show_picks()
         self.field.setFocus(Qt.FocusReason.OtherFocusReason)

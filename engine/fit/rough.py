@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from engine.fit.run import MAIN_MEMORY
+from engine.fit.verdict import usable_by_device
+from engine.hardware import Computer
+
 BITS_PER_WEIGHT = 4.9
 """Of Q4_K_M, by which a model is judged as long as no file of it is chosen."""
 
@@ -14,3 +18,10 @@ def size_at_four_bits(n_params: int) -> int:
 def needed_bytes(size_bytes: int) -> int:
     """What weights of `size_bytes` take to run: with a gigabyte for context and buffers."""
     return size_bytes + min(10**9, size_bytes)
+
+
+def room_bytes(computer: Computer, releasable: dict[str, int] | None = None) -> int:
+    """What a model may take here in all: main memory, and graphics cards with their own."""
+    usable = usable_by_device(computer, releasable or {})
+    cards = [gpu.name for gpu in computer.gpus if not gpu.shares_main_memory]
+    return usable[MAIN_MEMORY] + sum(usable[name] for name in cards)

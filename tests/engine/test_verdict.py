@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from engine.fit.estimate import Estimate
+from engine.fit.memory import usable_bytes
+from engine.fit.rough import room_bytes
 from engine.fit.run import Need, Run
 from engine.fit.verdict import Asked, Verdict, judge
 from engine.ggml_types import GgmlType
@@ -135,3 +138,13 @@ def test_a_context_beyond_training_is_said() -> None:
     here = computer(64)
     assert "trained for" not in verdict_on(EIGHT_B, here, Asked(131_072)).words
     assert "It was trained for 131,072" in verdict_on(EIGHT_B, here, Asked(200_000)).words
+
+
+def test_the_room_for_a_model_is_that_of_all_memories_once() -> None:
+    card = computer(16, 8).gpus[0]
+    mac = msgspec.structs.replace(card, shares_main_memory=True)
+    main = room_bytes(computer(16))
+    assert main == usable_bytes(16 * GIB)
+    assert room_bytes(computer(16, 8)) == main + 8 * GIB - 8 * GIB // 20
+    assert room_bytes(msgspec.structs.replace(computer(16), devices=(mac,))) == main
+    assert room_bytes(computer(16), {"CPU": GIB}) == usable_bytes(17 * GIB)
