@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ThisComputer(QObject):
-    """`changed` when there is something new to judge models by."""
+    """`changed` when there is something new to judge models by: who hears it must not `look`."""
 
     changed = Signal()
 
@@ -32,13 +32,16 @@ class ThisComputer(QObject):
         """The bytes on each device that become free before another model is loaded."""
         return self._loaded.taken if self._loaded else {}
 
+    @property
+    def _has_cards(self) -> bool:
+        return any(device.kind in ("gpu", "igpu") for device in self.devices)
+
     def look(self) -> None:
         """Ask the engine which devices there are and what is free on them.
 
         A computer that has only its processor is asked once.
         """
-        is_known = self._has_answer and all(device.kind == "cpu" for device in self.devices)
-        if is_known or self._question:
+        if self._question or (self._has_answer and not self._has_cards):
             return
         from engine.detect import Detect
 
@@ -59,6 +62,6 @@ class ThisComputer(QObject):
         assert question
         if question.result:
             self._has_answer = True
-            before, self.devices = self.devices, question.result.devices
-            if self.devices != before and any(device.kind != "cpu" for device in self.devices):
+            self.devices = question.result.devices
+            if self._has_cards:
                 self.changed.emit()

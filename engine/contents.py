@@ -19,7 +19,7 @@ from engine.files import make_folder, replace_bytes
 from engine.fit.estimate import Estimate
 from engine.hub.provenance import Source, source_of
 from engine.inspect import ModelSummary, look_into
-from engine.walk import is_dir, items
+from engine.walk import is_dir, is_text, items
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,11 @@ class _Known(msgspec.Struct, frozen=True, gc=False):
     fingerprint: Fingerprint
     contents: Contents
 
+    def is_worth_keeping(self, path: str) -> bool:
+        """Not what is broken, nor what a file cannot hold: a name may be any bytes."""
+        names = (path, *(name for name, _, _ in self.fingerprint))
+        return self.contents.summary is not None and all(map(is_text, names))
+
 
 class _File(msgspec.Struct, frozen=True):
     version: str
@@ -64,7 +69,8 @@ class Index:
         fingerprint = _fingerprint(files)
         with self._lock:
             known = self._known.get(str(path))
-        if known and known.fingerprint == fingerprint:
+        # What is wrong with a file may pass without a change of it.
+        if known and known.contents.summary and known.fingerprint == fingerprint:
             return known.contents
         contents = _examine(path)
         with self._lock:
@@ -85,8 +91,7 @@ class Index:
             is_new = self._is_new or len(kept) < len(self._known)
             self._known, self._is_new = kept, False
         if self._file and is_new:
-            # What is wrong with a file may pass without a change of it.
-            good = {path: known for path, known in kept.items() if known.contents.summary}
+            good = {path: known for path, known in kept.items() if known.is_worth_keeping(path)}
             try:
                 make_folder(self._file.parent)
                 replace_bytes(self._file, msgspec.msgpack.encode(_File(__version__, good)))

@@ -19,8 +19,8 @@ from engine.copying import told
 from engine.errors import StorageError
 from engine.hashes import Hashes
 from engine.jobs import Job, Progress
-from engine.library import CHECKPOINT_WEIGHTS
-from engine.walk import items
+from engine.library import CHECKPOINT_WEIGHTS, Entry
+from engine.walk import is_text, items
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ class Duplicates(msgspec.Struct, frozen=True):
 
     groups: tuple[Same, ...]
     unread: tuple[str, ...] = ()
+
+
+def comparable(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
+    """The files of each model by its path, without those whose names are no text."""
+    return {e.path: e.files for e in entries if all(map(is_text, (e.path, *e.files)))}
 
 
 class FindDuplicates(Job, frozen=True):

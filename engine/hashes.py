@@ -14,6 +14,7 @@ from engine.copying import hash_file
 from engine.errors import StorageError
 from engine.files import file_mark, make_folder, replace_bytes
 from engine.hub.provenance import source_of
+from engine.walk import is_text
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Hashes:
             self._known = msgspec.json.decode(file.read_bytes(), type=dict[str, Hash])
         except FileNotFoundError:
             self._known = {}
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, RecursionError) as error:
             log.warning("remembered hashes not used: %s", error)
             self._known = {}
 
@@ -60,9 +61,10 @@ class Hashes:
 
     def _save(self) -> None:
         self._known = {path: known for path, known in self._known.items() if Path(path).exists()}
+        noted = {path: known for path, known in self._known.items() if is_text(path)}
         try:
             make_folder(self._file.parent)
-            replace_bytes(self._file, msgspec.json.encode(self._known))
+            replace_bytes(self._file, msgspec.json.encode(noted))
         except StorageError as error:  # it only has to be read again another time
             log.warning("hashes not remembered: %s", error.details)
 

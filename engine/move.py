@@ -143,22 +143,27 @@ def _staging(target: Path) -> Iterator[Path]:
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """What is being moved: of a checkpoint a kill may leave what no longer looks like one."""
+    """What is being moved: of a checkpoint a kill may leave what no longer looks like one.
+
+    Names in hex.
+    """
 
     source: str
     files: tuple[str, ...]
 
 
 def _plan(staging: Path, source: Path, load: Load) -> None:
-    replace_bytes(staging / PLAN, msgspec.json.encode(_Plan(str(source), load.files)))
+    files = tuple(os.fsencode(file).hex() for file in load.files)  # a name may be any bytes
+    replace_bytes(staging / PLAN, msgspec.json.encode(_Plan(os.fsencode(source).hex(), files)))
 
 
 def _with_planned(load: Load, source: Path, staging: Path) -> Load:
     """`load`, with what a move from `source` that was killed has left."""
-    with contextlib.suppress(OSError, msgspec.DecodeError):  # none was
+    with contextlib.suppress(OSError, msgspec.DecodeError, ValueError):  # none was
         plan = msgspec.json.decode((staging / PLAN).read_bytes(), type=_Plan)
-        if plan.source == str(source):
-            left = [file for file in plan.files if os.path.lexists(source / file)]
+        if plan.source == os.fsencode(source).hex():
+            planned = [os.fsdecode(bytes.fromhex(file)) for file in plan.files]
+            left = [file for file in planned if os.path.lexists(source / file)]
             files = tuple(dict.fromkeys((*left, *load.files)))
             return msgspec.structs.replace(load, files=files)
     return load

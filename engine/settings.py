@@ -69,7 +69,7 @@ def _is_text(value: Any) -> bool:
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
     "theme": lambda value: value in ("system", "light", "dark"),
-    "models_folder": _is_text,
+    "models_folder": lambda value: _is_text(value) and value and "\0" not in value,
     "n_threads": lambda value: type(value) is int and value >= 0,
     "added_models": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "last_model": _is_text,
@@ -100,6 +100,7 @@ class SettingsFile:
         A failure is logged and told in `problem`: a choice of theme is no reason to stop.
         """
         before = now = self.value
+        self.problem = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with _alone(self.path.with_suffix(".lock")):
@@ -110,8 +111,6 @@ class SettingsFile:
             log.warning("settings not written: %s", error)
             self.value = _merged(before, now, changes)
             self.problem = f"The settings could not be saved: {error.strerror}."
-        else:
-            self.problem = ""
         return self.value
 
     def _read(self) -> Settings | None:
@@ -127,7 +126,7 @@ class SettingsFile:
         try:
             raw = json.loads(data)
             value = _decode(raw)
-        except ValueError as error:  # also what json and UTF-8 raise
+        except (ValueError, RecursionError) as error:  # also what json and UTF-8 raise
             self._put_aside(error)
             return None
         self._unknown = {k: v for k, v in raw.items() if k not in Settings._fields}

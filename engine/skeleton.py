@@ -6,13 +6,13 @@ out, since reading it takes longer than all the rest and it takes no part in the
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from engine.gguf import encode_header, gguf_size_bytes
 from engine.gguf_values import TensorInfo, Value
+from engine.scratch import scratch_folder
 from engine.splits import SPLIT_KEYS
 
 
@@ -30,8 +30,8 @@ def skeleton(metadata: Mapping[str, Value], tensors: Sequence[TensorInfo]) -> It
     if architecture and 0 < n_vocab < 2**32:
         kept[f"{architecture.value}.vocab_size"] = Value.u32(n_vocab)
     header, _ = encode_header(kept, tensors)
-    with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "skeleton.gguf"
+    with scratch_folder() as folder:
+        path = folder / "skeleton.gguf"
         with path.open("wb") as file:
             file.write(header)
             file.truncate(gguf_size_bytes(kept, tensors))

@@ -39,6 +39,15 @@ def is_dir(path: Path) -> bool:
     return False
 
 
+def is_text(path: str) -> bool:
+    """Whether a name can be written down; on Unix it may be any bytes."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def items(folder: Path) -> list[Path]:
     """List the paths in a folder in order of name; one that cannot be read looks empty."""
     try:

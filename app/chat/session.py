@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from PySide6.QtCore import QObject, QTimer, Signal
 
+from app.chat.context_length import next_shorter
 from app.chat.stream import Stream, messages_of
 from app.context import SettingsStore
 from app.store import AnswerStats, Message, Status, Store
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FLUSH_MS = 1000
-SHORTEST_N_CTX = 512
-USUAL_N_CTX = 4096
-"""Where a search for a context that fits begins, if none was ever loaded."""
 
 
 class State(Enum):
@@ -132,9 +130,10 @@ class Session(QObject):
     @property
     def shorter_n_ctx(self) -> int:
         """A context to try where the last one was too long for the memory, or 0."""
-        tried = self._n_ctx or self._n_ctx_loaded or self._settings.value.n_ctx or USUAL_N_CTX
-        shorter = max(SHORTEST_N_CTX, tried // 2)
-        return shorter if isinstance(self.error, OutOfMemory) and shorter < tried else 0
+        if not isinstance(self.error, OutOfMemory):
+            return 0
+        tried = self._n_ctx or self._n_ctx_loaded
+        return next_shorter(self.model_path, tried, self._settings.value.n_ctx)
 
     def is_queued(self, message_id: int) -> bool:
         return any(prompt.id == message_id for prompt in self._queue)

@@ -12,7 +12,7 @@ from app.models.scan import Row
 from app.tasks import Task, TaskState
 from app.widgets import ElidedLabel, QuietButton
 from engine.disk_use import DiskUse
-from engine.duplicates import FindDuplicates
+from engine.duplicates import FindDuplicates, comparable
 from engine.errors import EngineError
 from engine.words import format_bytes, plural
 
@@ -66,7 +66,7 @@ class ShelfFoot(QWidget):
         return tuple(by_path[path] for group in self._groups for path in group)
 
     def look(self) -> None:
-        models = {row.entry.path: row.entry.files for row in self._rows}
+        models = comparable(row.entry for row in self._rows)
         job = FindDuplicates(models, str(self._context.folders.cache / "hashes.json"))
         self._task = self._context.tasks.ask(job)
         self._task.changed.connect(self._refresh)

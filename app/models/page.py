@@ -92,7 +92,7 @@ class ModelsPage(QWidget):
         self._drop.dropped.connect(self.add)
         context.tasks.added.connect(self._on_task_added)
         context.settings.changed.connect(self._on_settings_changed)
-        context.computer.changed.connect(self._refresh_if_shown)
+        context.computer.changed.connect(self._on_computer_changed)
 
     # What it is made of
 
@@ -279,6 +279,14 @@ class ModelsPage(QWidget):
 
     def _on_settings_changed(self) -> None:
         self._refresh_if_shown()
+
+    def _on_computer_changed(self) -> None:
+        """Judge by what is known by now; to look again here would never end."""
+        if self._conditions:
+            devices = self._context.computer.devices
+            computer = msgspec.structs.replace(self._conditions.computer, devices=devices)
+            self._conditions = msgspec.structs.replace(self._conditions, computer=computer)
+            self._show_rows()
 
     def _refresh_if_shown(self) -> None:
         if self.isVisible():

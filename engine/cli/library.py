@@ -75,10 +75,10 @@ def library_remove(args: argparse.Namespace) -> Any:
 
 
 def library_duplicates(args: argparse.Namespace) -> Any:
-    from engine.duplicates import FindDuplicates
+    from engine.duplicates import FindDuplicates, comparable
     from engine.folders import folders
 
-    models = {entry.path: entry.files for entry in _library().scan()}
+    models = comparable(_library().scan())
     found = run_job(FindDuplicates(models, str(folders().cache / "hashes.json")), args)
     if not args.json:
         for same in found.groups:

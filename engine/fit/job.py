@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +13,7 @@ from engine.errors import FormatError
 from engine.fit.run import KvType, Need, Run
 from engine.fit.verdict import Asked, Kind, Verdict, judge
 from engine.jobs import Job, Progress
+from engine.scratch import scratch_folder
 from engine.words import format_count
 
 
@@ -69,8 +69,8 @@ class Fit(Job, frozen=True):
         is_of_hub = name.count("/") == 1 and (wanted or not name.lower().endswith(".gguf"))
         if Path(self.model).exists() or not is_of_hub:
             return (yield from self._judge(Path(self.model)))
-        with tempfile.TemporaryDirectory(prefix="snug-", ignore_cleanup_errors=True) as folder:
-            path = yield from self._outline(Path(folder))
+        with scratch_folder() as folder:
+            path = yield from self._outline(folder)
             return (yield from self._judge(path))
 
     def _outline(self, folder: Path) -> Generator[Progress, None, Path]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ssl
 import urllib.request
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import truststore
 import urllib3
+
+from engine.errors import NetworkError
 
 CONNECT_S = 15.0
 MAX_REDIRECTS = 10
@@ -22,7 +24,7 @@ def open_pool(url: str, n: int, stalled_s: float) -> urllib3.PoolManager:
     """`n` connections for `url`; one without a byte for `stalled_s` is given up.
 
     Nothing is tried twice here. A redirect to another server is not told the token. Raises
-    urllib3.exceptions.HTTPError for a proxy that is none.
+    NetworkError for a proxy of another kind than HTTP.
     """
     options: dict[str, Any] = {
         "maxsize": n,
@@ -40,14 +42,23 @@ def open_pool(url: str, n: int, stalled_s: float) -> urllib3.PoolManager:
     }
     if proxy := _proxy(url):
         parts = urlsplit(proxy)
-        login = f"{parts.username}:{parts.password or ''}" if parts.username else None
-        headers = urllib3.make_headers(proxy_basic_auth=login)
+        if parts.scheme not in ("http", "https"):
+            raise unusable_proxy(parts.scheme)
+        login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=login if login != ":" else None)
         pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
     else:
         pool = urllib3.PoolManager(**options)
     # So that `clear` closes them at once: else they wait for the garbage collector.
     pool.pools.dispose_func = urllib3.HTTPConnectionPool.close
     return pool
+
+
+def unusable_proxy(kind: str) -> NetworkError:
+    return NetworkError(
+        f"Snug cannot use the proxy that this computer is set to: it is of the kind {kind[:20]}.",
+        hint="Name an HTTP proxy in HTTPS_PROXY, or take it out of the settings of the system.",
+    )
 
 
 def _proxy(url: str) -> str:

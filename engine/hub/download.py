@@ -186,9 +186,7 @@ class Place:
 
     def prepare(self, job: Download) -> None:
         """Make room, and leave the note by which a later start finds what it can resume."""
-        note = read_note(self.staging)
-        if note and (note.job.repo, note.job.revision) != (self._repo.id, self._repo.revision):
-            discard(self.staging)  # of another version: its files do not go with these
+        self._drop_other_versions()
         files = self._variant.files
         # In its place already: fetched before, or moved there when a kill came between.
         placed = [f for f in files if not self.staged(f.name).exists() and self.has(f)]
@@ -207,8 +205,18 @@ class Place:
             msgspec.structs.replace(job, repo=self._repo.id, revision=self._repo.revision),
             self._variant.label,
             self._variant.size_bytes,
+            {file.name: file.digest for file in files},
         )
         replace_bytes(self.staging / NOTE, msgspec.json.encode(note))
+
+    def _drop_other_versions(self) -> None:
+        """Take away whole files that are not those of this version; a part tells by itself."""
+        note = read_note(self.staging)
+        if note is None or note.job.revision == self._repo.revision:
+            return
+        for file in self._variant.files:
+            if not file.digest or note.digests.get(file.name) != file.digest:
+                self.staged(file.name).unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Leave no note of a download of which nothing came."""
@@ -242,6 +250,8 @@ class Note(msgspec.Struct, frozen=True):
     job: Download
     label: str
     size_bytes: int
+    digests: dict[str, str] = {}
+    """Of its files, by their names on the hub."""
 
 
 def read_note(staging: Path) -> Note | None:

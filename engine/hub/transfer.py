@@ -45,7 +45,7 @@ MOST_FAILURES = 8
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 MOST_CHANGES = 2
 TICK_S = 0.1
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class _Changed(Exception):
@@ -295,6 +295,12 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> Exception:
             hint="Accept the model's licence on its page, and give Snug an access token.",
             details=details,
         )
+    if status == 407:
+        return NetworkError(
+            "The proxy wants a name and a password.",
+            hint="Give them in HTTPS_PROXY: http://name:password@host:port.",
+            details=details,
+        )
     if status in (404, 410):
         return NotFound("The server has no such file.", hint="Look for it again.", details=details)
     if status in (408, 425, 429) or status >= 500:
@@ -304,7 +310,7 @@ def _refusal(response: urllib3.BaseHTTPResponse) -> Exception:
 
 def _retry_after(text: str) -> float:
     """Seconds, or a date, as HTTP has it; at most a minute."""
-    if text.isdigit():
+    if re.fullmatch("[0-9]{1,9}", text):
         return min(float(text), LONGEST_PAUSE_S)
     try:
         then = email.utils.parsedate_to_datetime(text).timestamp()

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
+from app.chat.context_length import next_shorter
 from app.chat.session import Session, State
 from app.chat.stream import messages_of
 from app.context import SettingsStore
 from app.store import Message, Role, Status, Store
 from engine.chat import Message as Turn
 from engine.client import Worker
+from engine.ggml_types import GgmlType
 from engine.settings import SettingsFile
+from tests.helpers.headers import Sizes, header
 
 WAIT_MS = 60_000
 FAKE = Path(__file__).parents[1] / "helpers" / "fake_worker.py"
@@ -251,6 +254,17 @@ def test_a_shorter_context_until_it_fits(qtbot: QtBot, store: Store, tmp_path: P
     wait_for(qtbot, session, State.READY)
     assert session.info.n_ctx == 1024
     session.shutdown()
+
+
+def test_a_wish_beyond_training_is_not_halved_from_there(tmp_path: Path) -> None:
+    sizes = Sizes(2, 256, 512, 4, 4, 64, 300, n_ctx_train=8192)
+    path = str(header("llama", GgmlType.Q8_0, sizes).write_sparse(tmp_path / "m.gguf"))
+    assert next_shorter(path, 0, 1 << 20) == 4096
+    assert next_shorter(path, 0, 2048) == 1024
+    assert next_shorter(path, 0, 0) == 2048
+    assert next_shorter(path, 1024, 1 << 20) == 512
+    assert next_shorter(path, 512, 0) == 0
+    assert next_shorter("/no/such.gguf", 0, 8192) == 4096
 
 
 def test_there_is_a_shortest_context(qtbot: QtBot, store: Store, tmp_path: Path) -> None:

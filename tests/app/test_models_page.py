@@ -24,6 +24,7 @@ from app.models.page import ModelsPage
 from app.models.scan import Row
 from app.models.verdict import Conditions, judge
 from app.problems import QuestionDialog
+from engine.detect import Detect
 from engine.ggml_types import GgmlType
 from engine.hardware import Computer, Cpu, Device
 from engine.hub.download import STAGING
@@ -179,6 +180,23 @@ def test_the_engine_is_asked_for_devices_once(qtbot: QtBot, context: AppContext)
     n_asked = len(context.tasks._asked)
     page.refresh()
     assert len(context.tasks._asked) == n_asked
+
+
+def test_what_a_card_has_free_changes_the_badges_and_asks_nothing(
+    qtbot: QtBot, context: AppContext, own: Path
+) -> None:
+    """Each answer is another one: to ask again after each would never end."""
+    page = show_page(qtbot, context)
+    computer = context.computer
+    qtbot.waitUntil(lambda: bool(computer.devices), timeout=20_000)
+    n_asked = len([task for task in context.tasks._asked if isinstance(task.job, Detect)])
+    for free in (11 << 30, 10 << 30):
+        card = Device("CUDA0", "RTX 3060", "gpu", 12 << 30, free)
+        computer.devices = (card,)
+        computer.changed.emit()
+        (row,) = own_rows(page)
+        assert row.verdict.fit and row.verdict.fit.usable["CUDA0"] == free - free // 20
+    assert len([t for t in context.tasks._asked if isinstance(t.job, Detect)]) == n_asked
 
 
 def test_a_graphics_card_is_told_in_the_badge(context: AppContext, own: Path) -> None:

@@ -151,6 +151,22 @@ def test_a_repository_that_moved_on_is_never_mixed(hub: FakeHub, models: Path) -
     assert found == {name: data for name, data in new.items() if name != "evil.py"}
 
 
+def test_a_new_readme_costs_nothing_of_what_is_here(hub: FakeHub, models: Path) -> None:
+    steps = Download("ann/big", str(models), bytes_per_second=2_000_000).run()
+    for step in steps:
+        if step.done > 350_000:
+            break
+    steps.close()
+    here_bytes = hub.n_body_bytes
+    files = {**hub.repos["ann/big"].files, "README.md": b"another"}
+    hub.repos["ann/big"] = Repo(files, revision="1" * 40)
+    done = finish(Download("ann/big", str(models)).run())
+    again = hub.n_body_bytes - done.size_bytes
+    assert here_bytes > 350_000
+    assert again <= transfer.CONNECTIONS * part.PIECE_BYTES + len(b"another")
+    assert provenance.read(Path(done.path)).files["config.json"].revision == "1" * 40
+
+
 def test_what_takes_the_place_meanwhile_stays_and_so_does_the_download(
     hub: FakeHub, models: Path
 ) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.contents import Index
+from engine.duplicates import comparable
 from engine.gguf import GgufFile
 from engine.leftovers import find_leftovers
 from engine.library import Entry, Library, find_models
@@ -244,3 +248,47 @@ def test_depth_is_bounded_and_hidden_folders_are_left_alone(models: Path, tiny_g
 def test_no_models_folder_is_an_empty_library(tmp_path: Path) -> None:
     assert Library(tmp_path / "not made yet").scan() == ()
     assert find_leftovers(tmp_path / "not made yet") == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+def test_a_name_that_is_no_text_hides_no_other(tmp_path: Path, tiny_gguf: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    odd = os.fsdecode(os.fsencode(models) + b"/mod\xe8le.gguf")
+    for target in (odd, models / "plain.gguf"):
+        shutil.copy(tiny_gguf, target)
+    file = tmp_path / "cache" / "models.msgpack"
+    for _ in range(2):
+        entries = Library(models, index=Index(file)).scan()
+        assert {entry.path for entry in entries} == {odd, str(models / "plain.gguf")}
+        assert all(entry.summary for entry in entries)
+    assert file.is_file()
+    assert list(comparable(entries)) == [str(models / "plain.gguf")]
+
+
+def test_what_was_found_is_remembered_until_it_changes(tmp_path: Path, tiny_gguf: Path) -> None:
+    models, file = tmp_path / "models", tmp_path / "models.msgpack"
+    models.mkdir()
+    copy = Path(shutil.copy(tiny_gguf, models))
+    (known,) = Library(models, index=Index(file)).scan()
+    # The same size and time: only what was remembered can still know what it was.
+    stat = copy.stat()
+    copy.write_bytes(bytes(stat.st_size))
+    os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    library = Library(models, index=Index(file))
+    assert library.scan() == (known,)
+    estimate = library.estimate(known)
+    assert estimate and estimate.n_layers == known.summary.n_layers  # type: ignore[union-attr]
+    os.utime(copy, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    (broken,) = Library(models, index=Index(file)).scan()
+    assert broken.summary is None and "not a GGUF" in broken.problem
+
+
+def test_a_broken_index_counts_as_empty(tmp_path: Path, tiny_gguf: Path) -> None:
+    models, file = tmp_path / "models", tmp_path / "models.msgpack"
+    models.mkdir()
+    shutil.copy(tiny_gguf, models)
+    for garbage in (b"", b"\xff" * 100, b"\x91" * 100_000, msgspec.msgpack.encode({"known": 1})):
+        file.write_bytes(garbage)
+        (entry,) = Library(models, index=Index(file)).scan()
+        assert entry.summary

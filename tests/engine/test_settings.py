@@ -95,6 +95,32 @@ def test_a_file_that_vanishes_or_breaks_changes_nothing_here(path: Path) -> None
     assert (file.value.theme, file.value.n_threads) == ("dark", 4)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"models_folder": ""}',
+        '{"models_folder": "a\\u0000b"}',
+        '{"n_ctx": -1}',
+        '{"n_ctx": true}',
+    ],
+    ids=lambda text: text[:24],
+)
+def test_what_would_hurt_later_is_refused_now(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    file = SettingsFile(path)
+    assert file.value == standard() and file.problem
+
+
+def test_a_file_that_breaks_before_a_change_is_told(path: Path) -> None:
+    file = SettingsFile(path)
+    file.update(theme="dark")
+    path.write_text("{")
+    assert file.update(n_threads=3).theme == "dark"
+    assert "could not be read" in file.problem and path.with_suffix(".broken.json").exists()
+
+
 def test_many_writers_lose_nothing(path: Path) -> None:
     program = """
 import sys

@@ -1,0 +1,25 @@
+"""Folders for what is needed for a moment; those that a killed process left are taken away."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "snug-scratch-"
+OLD_S = 24 * 3600.0
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of its own for as long as the block lasts; raises OSError."""
+    for old in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > OLD_S:
+                shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
