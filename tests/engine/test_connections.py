@@ -60,7 +60,7 @@ def test_a_socks_proxy_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, tmp_
     assert not list(tmp_path.iterdir())
     huggingface_hub.close_session()  # the next one looks at the proxies anew
     with pytest.raises(NetworkError, match="SOCKS"):
-        finish(Hub(endpoint="http://hub.invalid").search("llama"))
+        next(iter(Hub(endpoint="http://hub.invalid").search("llama")))
     huggingface_hub.close_session()
 
 
