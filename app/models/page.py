@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from app import theme
+from app.background import in_background
 from app.context import AppContext
 from app.downloads import resume, task_of
 from app.models.context_slider import ContextSlider
@@ -296,13 +297,14 @@ class ModelsPage(QWidget):
 
     def add(self, paths: list[str]) -> None:
         """Add files and folders by reference; each that is no model gets a card that says why."""
+        in_background(self, partial(_find_all, paths), self._on_addable_found, self._show_problem)
+
+    def _on_addable_found(self, all_found: tuple[list[list[str]], list[EngineError]]) -> None:
+        models, problems = all_found
+        for error in problems:
+            self._show_problem(error)
         added = list(self._context.settings.value.added_models)
-        for path in paths:
-            try:
-                found = find_addable(Path(path))
-            except EngineError as error:
-                self._show_problem(error)
-                continue
+        for found in models:
             listed = {row.entry.path for row in self._list.rows} | set(added)
             added += [new for new in found if new not in listed]
             self._selected_path = found[0]
@@ -368,6 +370,17 @@ class ModelsPage(QWidget):
     def _on_removed_or_back(self, path: str) -> None:
         self._selected_path = path
         self.refresh()
+
+
+def _find_all(paths: list[str]) -> tuple[list[list[str]], list[EngineError]]:
+    """The models that each of `paths` leads to, and what is wrong with those that lead to none."""
+    models, problems = [], []
+    for path in paths:
+        try:
+            models.append(find_addable(Path(path)))
+        except EngineError as error:
+            problems.append(error)
+    return models, problems
 
 
 def _discard(card: QWidget) -> None:
