@@ -89,11 +89,15 @@ class JobsButton(QPushButton):
         numbers = (len(self._tasks.active), "running"), (len(self._tasks.paused), "paused")
         said = ", ".join(f"{plural(number, 'job')} {state}" for number, state in numbers if number)
         self.setVisible(bool(self._tasks.listed))
-        name = said or "Jobs: all finished"
+        name = said or ("Jobs: one failed" if self._has_failed else "Jobs: all finished")
         if name != self.accessibleName():
             self.setAccessibleName(name)
             self.setToolTip(name)
         self.update()
+
+    @property
+    def _has_failed(self) -> bool:
+        return any(task.state == TaskState.FAILED for task in self._tasks.listed)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
@@ -102,7 +106,8 @@ class JobsButton(QPushButton):
         done = sum(fractions) / len(fractions) if fractions else 1.0
         area = QRectF(0, 0, 28, 28)
         area.moveCenter(QRectF(self.rect()).center())
-        paint_ring(QPainter(self), area, done, str(len(left)) if left else "✓")
+        text = str(len(left)) if left else "!" if self._has_failed else "✓"
+        paint_ring(QPainter(self), area, done, text)
 
 
 class JobsPanel(QFrame):

@@ -207,7 +207,7 @@ class Window(QMainWindow):
         if self.jobs_button is None:
             from app.jobs_panel import JobsButton
 
-            self.jobs_button = JobsButton(self.context.tasks)
+            self.jobs_button = JobsButton(self.context.tasks, self)
             self.jobs_button.clicked.connect(self._on_jobs_clicked)
             place = self._rail_box.count() - 1
             self._rail_box.insertWidget(place, self.jobs_button, 0, Qt.AlignmentFlag.AlignHCenter)

@@ -27,7 +27,7 @@ def compare_logits(
 def read_bandwidth(n_threads: int, n_bytes: int) -> float:
     """Bytes a second that `n_threads` threads read from `n_bytes` of main memory, at best.
 
-    Releases the GIL. Takes about four times as long as reading them once.
+    Releases the GIL. Takes about ten times as long as reading them once.
     """
 
 def dot_bandwidth(

@@ -10,7 +10,7 @@
 namespace snug {
 namespace {
 
-constexpr int n_rounds = 4;  // the first one brings the pages in
+constexpr int n_rounds = 10;  // the first one brings the pages in, others may be disturbed
 
 // As a half, a bfloat16 and a float this is an ordinary number: with others arithmetic is slow.
 constexpr std::uint64_t pattern = 0x3c3c3c3c3c3c3c3c;

@@ -138,7 +138,8 @@ class OfferCard(Card):
             line.clicked.connect(partial(self._on_clicked, line))
             line.chosen.connect(partial(self.fit_check.choose, line, repo.id))
             self._show_state(line, described.here)
-            line.setVisible(i < N_SHOWN or variant is to_take)
+            if i >= N_SHOWN and variant is not to_take:
+                line.hide()
             self.rows.append(line)
             if variant is to_judge:
                 line.chosen.emit()
@@ -185,6 +186,8 @@ class OfferCard(Card):
         here = line.here
         if line.task and line.task.state == TaskState.PAUSED:
             line.task.resume()
+        elif line.task and line.task.is_active:
+            line.task.pause()
         elif here and here.path:
             self.opened.emit(line.variant, here.path)
         elif here and here.note:

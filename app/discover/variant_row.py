@@ -139,7 +139,14 @@ class VariantRow(QWidget):
             badge = _HERE if here.is_current else _OLDER
         elif here and here.note and not self.task:
             facts.append(f"{format_bytes(here.size_bytes)} of it here")
-        self.button.setEnabled(not (self.task and self.task.is_active))
+        task = self.task
+        if task and task.state in (TaskState.RUNNING, TaskState.PAUSED):
+            done = task.pace.fraction
+            facts.append("Downloading" if done is None else format_percent(done))
+        if task and task.error:
+            self.verdict.setText(" ".join(filter(None, (task.error.message, task.error.hint))))
+            self.verdict.show()
+        self.button.setEnabled(not (task and (task.is_cancelling or task.is_pausing)))
         if (words, facts, badge) == self._shown:  # it is told ten times a second
             return
         self._shown = (words, facts, badge)
@@ -164,10 +171,9 @@ class VariantRow(QWidget):
                 return "Stopping", "download"
             if task.is_pausing:
                 return "Pausing", "download"
-            done = task.pace.fraction
-            return "Downloading" if done is None else format_percent(done), "download"
+            return "Pause", "pause"
         return {
-            TaskState.QUEUED: ("Waiting", "download"),
+            TaskState.QUEUED: ("Pause", "pause"),
             TaskState.PAUSED: ("Resume", "play"),
             TaskState.CANCELLED: ("Resume", "play"),
             TaskState.FAILED: ("Try again", "regenerate"),

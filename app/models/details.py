@@ -200,7 +200,10 @@ def fit_facts(fit: Fit | None, tokens_per_second: float | None = None) -> Facts:
         words += f" in {fit.run.kv_type.upper()}"
     facts = {"Memory": (words, f"Predicted:\n{sums_in_words(fit)}")}
     if tokens_per_second:
-        about = "By the bytes that each token needs, and how fast this computer multiplies them"
+        about = (
+            "With some questions and answers in the conversation already.\n"
+            "By the bytes that each token needs, and how fast this computer multiplies them"
+        )
         facts["Speed"] = (f"About {format_count(round(tokens_per_second))} tokens/s", about)
     return facts
 

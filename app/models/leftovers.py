@@ -64,7 +64,8 @@ class LeftoverLine(QWidget):
         names = "\n".join(leftover.path for leftover in leftovers)
         self.words.setToolTip(names)
         self.resume_button = QuietButton("Resume", "download")
-        self.resume_button.setVisible(leftovers[0].note is not None)
+        if leftovers[0].note is None:
+            self.resume_button.hide()
         self.discard_button = QuietButton("Discard", "trash")
         self.discard_button.setToolTip(f"Delete for good:\n{names}")
         box = row(self.words, self.resume_button, self.discard_button)

@@ -233,6 +233,8 @@ class ModelsPage(QWidget):
         self.scanned.emit()
 
     def _show_rows(self) -> None:
+        if self._conditions is None:  # nothing was looked at so far
+            return
         self._list.set_rows(self._judged(self.foot.arrange()), are_copies=self.foot.is_filtering)
         index = self._list.index_of(self._selected_path)
         self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))

@@ -51,7 +51,7 @@ class Scan(QObject):
     """Scans the library; `found` carries a `Shelf`, which is `context.shelf` from then on.
 
     Asked again while at it, it scans once more afterwards: what is shown is never older than the
-    last request.
+    last request, unless nothing was shown so far.
     """
 
     found = Signal(object)
@@ -89,10 +89,10 @@ class Scan(QObject):
         assert self._thread
         self._thread.join()
         self._thread = None
-        if self._is_asked_again:
-            self._is_asked_again = False
+        is_asked_again, self._is_asked_again = self._is_asked_again, False
+        if is_asked_again:
             self.start()
-        elif shelf:
+        if shelf and not (is_asked_again and self._context.shelf):
             self._context.shelf = shelf
             self.found.emit(shelf)
 

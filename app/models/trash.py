@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-from PySide6.QtCore import QFile
+from PySide6.QtCore import QFile, QStandardPaths
 
 from engine.copying import move_path
 from engine.errors import NotWritable
@@ -22,6 +22,9 @@ class Trashed(msgspec.Struct, frozen=True):
 
 def move_to_trash(paths: Iterable[str]) -> tuple[Trashed, ...]:
     """Move those that are there to the trash, all or none; raises NotWritable."""
+    data = QStandardPaths.StandardLocation.GenericDataLocation
+    with contextlib.suppress(OSError):  # where a desktop keeps its trash: a new home has none
+        Path(QStandardPaths.writableLocation(data)).mkdir(parents=True, exist_ok=True)
     trashed: list[Trashed] = []
     for path in paths:
         if not Path(path).exists():

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine import starter
 from engine.cli.progress import run_job
 from engine.errors import NotFound, NotWritable
 from engine.words import format_bytes, plural, shown
@@ -134,7 +135,8 @@ def _library() -> Library:
 
     value = settings_file().value
     index = Index(folders().cache / "models.msgpack")
-    return Library(Path(value.models_folder), value.added_models, tuple(places()), index)
+    added = (*value.added_models, str(starter.MODEL))
+    return Library(Path(value.models_folder), added, tuple(places()), index)
 
 
 def settings_file() -> Any:

@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--temp", type=_temperature, default=None, help="0 = always the likeliest")
     sub.add_argument("--seed", type=_seed, default=None)
     sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
-    sub.add_argument("-c", "--context", type=_count, default=0, help="0 = what fits")
+    sub.add_argument("-c", "--context", "--ctx", type=_count, default=0, help="0 = what fits")
     sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
     sub.add_argument("-t", "--threads", type=_count, default=0)
 
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--reference", type=Path, required=True)
     sub.add_argument("--text", type=Path, required=True)
     sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
-    sub.add_argument("-c", "--context", type=_count, default=512)
+    sub.add_argument("-c", "--context", "--ctx", type=_count, default=512)
     return parser
 
 
@@ -125,7 +125,7 @@ def _add_hub_verbs(verb: Callable[..., Any]) -> None:
 def _add_library_verbs(verbs: Any) -> None:
     about = "The models that the window lists, and the list of those added from elsewhere."
     parts = verbs.add_parser("library", help=about, description=about).add_subparsers(
-        required=True, metavar="list|add|remove|verify|duplicates|move"
+        required=True, metavar="list|disk|add|remove|verify|duplicates|move"
     )
 
     def part(name: str, run: Callable[[argparse.Namespace], Any], what: str) -> Any:

@@ -32,6 +32,8 @@ def chat(args: argparse.Namespace) -> Any:
             sys.stdin.reconfigure(errors="surrogateescape")  # refused in words, not a traceback
         if args.prompt is not None or not sys.stdin.isatty():
             prompt = args.prompt if args.prompt is not None else sys.stdin.read()
+            if not prompt.strip():
+                raise InferenceError("There is nothing to answer.", hint="Ask with -p, or a file.")
             return _answer(worker, _opening(args), prompt, args)
         return _converse(worker, info, args)
     finally:

@@ -129,5 +129,7 @@ class Fit(Job, frozen=True):
             devices=verdict.needs,
             usable_bytes=verdict.usable,
             run=verdict.run,
-            tokens_per_second=tokens_per_second(estimate, verdict.needs, bandwidth),
+            tokens_per_second=tokens_per_second(
+                estimate, verdict.needs, verdict.run.n_ctx, bandwidth
+            ),
         )

@@ -142,8 +142,8 @@ def _neighbours(choices: tuple[Choice, ...], chosen: int) -> str:
         }[wider.where]
         more = format_bytes(wider.size_bytes - this.size_bytes)
         said.append(f"{wider.recipe} is {more} larger and {what}.")
-    if chosen + 1 < len(choices):
-        narrower = choices[chosen + 1]
+    narrower = next((c for c in choices[chosen + 1 :] if c.size_bytes < this.size_bytes), None)
+    if narrower:
         less = format_bytes(this.size_bytes - narrower.size_bytes)
         bits = f"{this.bits_per_weight - narrower.bits_per_weight:.1f} bits per weight"
         said.append(f"{narrower.recipe} would save {less} and cost {bits}.")

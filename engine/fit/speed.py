@@ -13,16 +13,23 @@ from engine.fit.run import MAIN_MEMORY, Need
 
 EFFICIENCY = 0.9
 """The rest goes to all else: of ten models the middle one (docs/memory.md)."""
+KV_COST = 5
+"""A byte of the cache takes as long as five of the weights: no kernel multiplies it in blocks."""
+CONVERSATION = 1024
+"""Tokens that are there already: some questions and their answers."""
 
 
-def tokens_per_second(estimate: Estimate, needs: Sequence[Need], bandwidth: float) -> float | None:
-    """Tokens a second with half the context filled; None where a GPU has a part in it.
+def tokens_per_second(
+    estimate: Estimate, needs: Sequence[Need], n_ctx: int, bandwidth: float
+) -> float | None:
+    """Tokens a second well into a conversation; None where a GPU has a part in it.
 
     `bandwidth` is how many bytes of weights a second are read and multiplied here
     (engine/llama/kernels.py). Nobody tells that of a graphics card.
     """
     if any(need.weights_bytes for need in needs if need.device != MAIN_MEMORY):
         return None
-    kv_bytes = sum(need.kv_bytes for need in needs)
-    read_bytes = estimate.active_bytes + kv_bytes / 2
+    filled = min(1.0, CONVERSATION / max(1, n_ctx))
+    kv_bytes = sum(need.kv_bytes for need in needs) * filled
+    read_bytes = estimate.active_bytes + KV_COST * kv_bytes
     return EFFICIENCY * bandwidth / read_bytes if read_bytes else None

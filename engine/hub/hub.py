@@ -82,10 +82,12 @@ class Hub:
             )
             hf_raise_for_status(answer)
             models: list[Any] = answer.json()
-            found = (
-                _found(ModelInfo(**model))  # type: ignore[no-untyped-call]
-                for model in models
-            )
+            if not isinstance(models, list):
+                raise TypeError("no list of models")
+            found = []
+            for model in models:  # an odd one is left out, and spoils no other
+                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
+                    found.append(_found(ModelInfo(**model)))  # type: ignore[no-untyped-call]
             # Of the next page's address only the cursor: the rest might lead to another server.
             query = urlsplit(answer.links.get("next", {}).get("url", "")).query
             cursor = parse_qs(query).get("cursor", [""])[0]

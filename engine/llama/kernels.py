@@ -12,7 +12,7 @@ from engine.llama.library import library
 
 log = logging.getLogger(__name__)
 
-MEASURED_BYTES = 192 << 20
+MEASURED_BYTES = 128 << 20
 N_COLS = 4096
 MOST_TYPES = 3
 """Of a model, those with the most bytes; measuring one takes some 20 ms."""
