@@ -124,6 +124,18 @@ def test_what_is_being_written_is_not_torn_away(old: Path, new: Path) -> None:
     assert not new.exists() and files_below(old).keys() >= MODELS.keys()
 
 
+def test_what_a_killed_move_left_in_the_old_folder_is_no_hindrance(old: Path, new: Path) -> None:
+    for name in ("lock", "plan.json", "files/half.gguf"):
+        path = old / MOVING / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    for folder in (old / MOVING / "files", old / MOVING):
+        os.utime(folder, (LONG_AGO, LONG_AGO))
+    moved(old, new)
+    assert files_below(new) == MODELS
+
+
 def test_what_comes_while_the_others_are_copied_goes_along(old: Path, new: Path) -> None:
     for _ in MoveModels(str(old), str(new)).run():
         if (new / MOVING / "files" / "own.gguf").exists() and not (old / "later.gguf").exists():
