@@ -1,8 +1,8 @@
 """The job that takes the models folder to another place: models, unfinished downloads, notes.
 
-What is no model stays where it is. No model is ever half under its name, and each is whole in one
-of the two folders, or in both: old names go when all new ones are there. After a kill the same job
-goes on from what it finds.
+What is no model stays where it is. No file is ever half under its name, and each model is whole in
+one of the two folders, or in both: old names go when all new ones are there. Only on a disk without
+hard links a kill can leave a split model in parts. The same job goes on from what a kill left.
 """
 
 from __future__ import annotations
