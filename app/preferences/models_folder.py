@@ -72,12 +72,7 @@ class ModelsFolderCard(Card):
         if folder == old:
             return
         self._clear_below()
-        if self._context.tasks.active:
-            error = StorageError(
-                "The models folder cannot be changed while jobs are running.",
-                hint="Wait until downloads and shrinks have ended, then choose it again.",
-            )
-            self._show_problem(error)
+        if self._is_written_to():
             return
         self.setting.setEnabled(False)
         work = partial(survey, Path(old), Path(folder))
@@ -85,6 +80,8 @@ class ModelsFolderCard(Card):
 
     def _on_surveyed(self, folder: str, load: Load) -> None:
         self.setting.setEnabled(True)
+        if self._is_written_to():  # by a job that was begun since
+            return
         if not load.files:
             self._context.settings.update(models_folder=folder)
             return
@@ -93,6 +90,25 @@ class ModelsFolderCard(Card):
         dialog.left.connect(partial(self._context.settings.update, models_folder=folder))
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
+
+    def _is_written_to(self) -> bool:
+        """Whether a job has the folder in hand, now or when it goes on; says so."""
+        tasks = self._context.tasks
+        if tasks.active:
+            error = StorageError(
+                "The models folder cannot be changed while jobs are running.",
+                hint="Wait until downloads and shrinks have ended, then choose it again.",
+            )
+        elif tasks.paused:
+            error = StorageError(
+                "The models folder cannot be changed while a download is paused.",
+                hint="Let it go on to its end, or cancel it: what has arrived is kept and goes"
+                " along, and you can resume it on the Models page.",
+            )
+        else:
+            return False
+        self._show_problem(error)
+        return True
 
     def _move(self, folder: str, load: Load) -> None:
         settings = self._context.settings
