@@ -40,6 +40,10 @@ class SettingsStore(QObject):
         return self._file.value
 
     @property
+    def path(self) -> Path:
+        return self._file.path
+
+    @property
     def problem(self) -> str:
         """Why the settings could not be read or written, or nothing."""
         return self._file.problem

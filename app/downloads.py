@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +13,7 @@ from app.tasks import Task, Tasks
 if TYPE_CHECKING:
     from engine.hub.download import Download, Note
     from engine.hub.repo import Repo, Variant
+    from engine.jobs import Job
 
 
 def download(context: AppContext, repo: Repo, variant: Variant) -> Task:
@@ -40,12 +42,17 @@ def _start(context: AppContext, job: Download, label: str) -> Task:
     if task := task_of(context.tasks, job.repo, job.wanted):
         task.resume()
         return task
+    words = f"Download {job.repo.rpartition('/')[2]}, {label}"
+    return context.tasks.start(job, words, lane="network", renew=partial(_renewed, context))
+
+
+def _renewed(context: AppContext, job: Job) -> Job:
+    """`job` for the settings of now: the models may have moved while it waited or was paused."""
+    context.settings.refresh()
     value = context.settings.value
-    job = msgspec.structs.replace(
+    return msgspec.structs.replace(
         job,
         folder=value.models_folder,
         bytes_per_second=value.download_limit,
         is_offline=value.is_offline,
     )
-    words = f"Download {job.repo.rpartition('/')[2]}, {label}"
-    return context.tasks.start(job, words, lane="network")

@@ -2,8 +2,9 @@
 
 Compute jobs wait in one queue, downloads in another and moves in a third, one at a time of each, in
 short-lived workers of their own; a paused one leaves its queue, and is put at the end of it when
-resumed. Short questions (`ask`) run at once beside them. Worker events arrive on reader threads; a
-`Relay` carries them over.
+resumed. While models are moved nothing else begins that writes to their folder. Short questions
+(`ask`) run at once beside them. Worker events arrive on reader threads; a `Relay` carries them
+over.
 """
 
 from __future__ import annotations
@@ -80,9 +81,16 @@ class Task(QObject):
     exited = Signal()
     """The worker process has gone too; after `finished`."""
 
-    def __init__(self, job: Job, title: str, parent: QObject | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        title: str,
+        parent: QObject | None = None,
+        renew: Callable[[Job], Job] | None = None,
+    ) -> None:
         super().__init__(parent)
         self.job = job
+        self._renew = renew
         self.title = title
         self.state = TaskState.QUEUED
         self.is_cancelling = False
@@ -139,6 +147,8 @@ class Task(QObject):
         from engine.client import Failed
         from engine.errors import WorkerCrashed
 
+        if self._renew:
+            self.job = self._renew(self.job)
         self.state = TaskState.RUNNING
         self._run += 1
         exited = _Exited(self._run)
@@ -233,9 +243,23 @@ class Tasks(QObject):
     def paused(self) -> list[Task]:
         return [task for task in self.listed if task.state == TaskState.PAUSED]
 
-    def start(self, job: Job, title: str, lane: Lane = "compute") -> Task:
-        """Queue `job`; it runs when those before it in its lane are over."""
-        task = Task(job, title, self)
+    @property
+    def is_moving(self) -> bool:
+        """Whether the models are on their way to another folder, or about to be."""
+        return bool(self._running["disk"] or self._queues["disk"])
+
+    def start(
+        self,
+        job: Job,
+        title: str,
+        lane: Lane = "compute",
+        renew: Callable[[Job], Job] | None = None,
+    ) -> Task:
+        """Queue `job`; it runs when those before it in its lane are over.
+
+        `renew` makes of the job what it is to be when its turn comes, first or again.
+        """
+        task = Task(job, title, self, renew)
         self.listed.append(task)
         task.changed.connect(self.changed)
         task.finished.connect(self._on_left)
@@ -284,7 +308,8 @@ class Tasks(QObject):
         if self._is_closed:
             return
         for lane, queue in self._queues.items():
-            if self._running[lane] is None and queue:
+            is_held = lane != "disk" and self.is_moving
+            if self._running[lane] is None and queue and not is_held:
                 task = self._running[lane] = queue.popleft()
                 task._begin(self._start)
 

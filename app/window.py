@@ -275,12 +275,15 @@ class Window(QMainWindow):
 
 def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
     """Heading, sentence and button for closing while `active` is not finished."""
+    from engine.move import MoveModels
     from engine.words import plural
 
+    moves = [task for task in active if isinstance(task.job, MoveModels)]
     kept = [task for task in active if task.job.can_resume and task.progress]
-    lost = [task for task in active if task not in kept]
+    lost = [task for task in active if task not in kept + moves]
     what_happens = (
         (lost, "closing discards what was done so far. The sources stay as they are."),
+        (moves, "closing stops it. Each model is in one of the two folders, or still in both."),
         (kept, "closing stops it. What has arrived is kept: resume it on the Models page."),
     )
     sentences = [

@@ -97,22 +97,36 @@ def move_path(source: Path, target: Path) -> None:
 
 def _bring(source: Path, target: Path) -> None:
     """Copy `source` to another disk and remove it; a folder gets its name when all is in it."""
-    if not source.is_dir():
-        deque(copy_file(source, target), maxlen=0)
-        source.unlink()
-        return
+    is_folder = source.is_dir() and not source.is_symlink()
     staged = target.with_name(f".{target.name}.new")
     try:
-        for file in (file for file in source.rglob("*") if file.is_file()):
-            copy = staged / file.relative_to(source)
-            make_folder(copy.parent)
-            deque(copy_file(file, copy), maxlen=0)
-        staged.rename(target)
+        if is_folder:
+            _copy_entry(source, staged)
+            staged.rename(target)
+        else:
+            _copy_entry(source, target)
+            source.unlink()
     except OSError as error:
         raise write_error(error, target) from error
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
-    shutil.rmtree(source, ignore_errors=True)
+        if is_folder:
+            shutil.rmtree(staged, ignore_errors=True)
+    if is_folder:
+        shutil.rmtree(source, ignore_errors=True)
+
+
+def _copy_entry(source: Path, target: Path) -> None:
+    """Copy all of `source`; links stay links, to wherever they say. Raises OSError besides."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink(), target_is_directory=source.is_dir())
+    elif source.is_dir():
+        target.mkdir()
+        for path in source.iterdir():
+            _copy_entry(path, target / path.name)
+    elif source.is_file():
+        deque(copy_file(source, target), maxlen=0)
+    else:  # a socket, say: left out it would be lost
+        raise shutil.SpecialFileError(errno.EINVAL, "is neither a file nor a folder", str(source))
 
 
 def _blocks(path: Path) -> Generator[bytes, None, None]:

@@ -1,8 +1,8 @@
 """The job that takes the models folder to another place: models, unfinished downloads, notes.
 
-What is no model stays where it is. No model is ever half under its name, and each is whole in one
-of the two folders, or in both: old names go when all new ones are there. After a kill the same job
-goes on from what it finds.
+What is no model stays where it is. No file is ever half under its name, and each model is whole in
+one of the two folders, or in both: old names go when all new ones are there. Only on a disk without
+hard links a kill can leave a split model in parts. The same job goes on from what a kill left.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from engine.hub.part import KEPT_FREE_BYTES
 from engine.hub.provenance import NAME, drop_notes, take_over_notes
 from engine.jobs import Job, Progress
 from engine.leftovers import MOVING
-from engine.settings import Settings
+from engine.settings import Settings, SettingsFile
 from engine.survey import Load, in_use, is_new, size_on_disk, survey
 from engine.walk import folders_below
 
@@ -61,8 +61,9 @@ class MoveModels(Job, frozen=True):
     """Move all models in the folder `source` to the folder `target`, laid out in the same way.
 
     On one disk they are only named anew. To another one they are copied into a hidden folder,
-    compared, and given their places when all are there; then the old ones go. Cancelled or failed,
-    everything is where it was. Raises AlreadyExists for other files of these names, StorageError
+    compared, and given their places when all are there; then the settings follow, and the old ones
+    go. Cancelled or failed before that, everything is where it was; after it, what is left in
+    `source` is there twice. Raises AlreadyExists for other files of these names, StorageError
     while something is written to one of the models, DiskFull, NotWritable and CorruptFile.
     """
 
@@ -70,11 +71,14 @@ class MoveModels(Job, frozen=True):
 
     source: str
     target: str
+    settings_file: str
 
     def run(self) -> Generator[Progress, None, Moved]:
         yield Progress("Looking at the models", 0, None, "bytes")
         source, target = Path(self.source).absolute(), Path(self.target).absolute()
         load = survey(source, target)
+        settings = SettingsFile(Path(self.settings_file))
+        _save(settings)  # rather learn now than after hours of copying that it cannot be
         try:
             with _staging(target) as staging:
                 load = _with_planned(load, source, staging)
@@ -89,29 +93,41 @@ class MoveModels(Job, frozen=True):
                 # Nothing is yielded once files have their places: that is not cancelled half-way.
                 _link_again(source, target, load.files)
                 _take_over_all_notes(source, target, load.files)
+                settings.reload()  # others may have changed them since
+                _save(settings, **_followed(settings.value, source, target))
                 left = _clear(source, target, load.files)
         except OSError as error:
             raise write_error(error, target) from error
         return Moved(self.target, load.n_models, load.size_bytes, left)
 
 
-def followed(value: Settings, target: str) -> dict[str, Any]:
+def _save(settings: SettingsFile, **changes: Any) -> None:
+    """Write `changes` over what the file says by now; raises NotWritable."""
+    settings.update(**changes)
+    if settings.problem:
+        raise NotWritable(
+            settings.problem,
+            hint="Check the permissions of that file and the room on its disk, then move the models"
+            " again. None is lost.",
+            details=str(settings.path),
+        )
+
+
+def _followed(value: Settings, source: Path, target: Path) -> dict[str, Any]:
     """The changes of settings once the models are in `target`: what pointed to one still does."""
-    source, folder = Path(value.models_folder).absolute(), Path(target).absolute()
 
     def new(path: str) -> str:
         if source in Path(path).parents:
-            moved = folder / Path(path).relative_to(source)
+            moved = target / Path(path).relative_to(source)
             if moved.exists():
                 return str(moved)
         return path
 
-    changes = {
-        "models_folder": str(folder),
+    return {
+        "models_folder": str(target),
         "last_model": new(value.last_model),
         "added_models": tuple(map(new, value.added_models)),
     }
-    return {name: now for name, now in changes.items() if now != getattr(value, name)}
 
 
 def _to_place(source: Path, files: Iterable[str], there: Mapping[str, Mark]) -> list[str]:

@@ -11,7 +11,7 @@ from engine.errors import AlreadyExists, StorageError
 from engine.files import bytes_on_disk, read_error
 from engine.hub.download import NOTE
 from engine.hub.provenance import NAME, read
-from engine.leftovers import is_in_use, unfinished
+from engine.leftovers import MOVING, is_in_use, unfinished
 from engine.library import find_models
 from engine.splits import model_files
 
@@ -38,8 +38,10 @@ def survey(source: Path, target: Path) -> Load:
             details=str(busy),
         )
     models = [path for path in find_models(source) if not is_new(path, source, target)]
+    # What a move to `source` has left of itself is of no use elsewhere, and is named as this one's.
+    begun = [path for path in unfinished(source) if path.name != MOVING]
     try:
-        found = [_own(path, source) for path in (*models, *unfinished(source))]
+        found = [_own(path, source) for path in (*models, *begun)]
         files = dict.fromkeys(file for path in found for file in _files(path))
         old = [file for file in files if not is_new(file, source, target)]
         size_bytes = sum(map(size_on_disk, old))

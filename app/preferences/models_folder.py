@@ -27,9 +27,11 @@ from app.widgets import (
     section,
 )
 from engine.errors import EngineError, StorageError
-from engine.move import MoveModels, followed
+from engine.leftovers import MOVING
+from engine.move import MoveModels
 from engine.settings import standard
 from engine.survey import Load, survey
+from engine.walk import is_dir
 from engine.words import format_bytes, format_path, plural
 
 
@@ -70,12 +72,7 @@ class ModelsFolderCard(Card):
         if folder == old:
             return
         self._clear_below()
-        if self._context.tasks.active:
-            error = StorageError(
-                "The models folder cannot be changed while jobs are running.",
-                hint="Wait until downloads and shrinks have ended, then choose it again.",
-            )
-            self._show_problem(error)
+        if self._is_written_to():
             return
         self.setting.setEnabled(False)
         work = partial(survey, Path(old), Path(folder))
@@ -83,6 +80,8 @@ class ModelsFolderCard(Card):
 
     def _on_surveyed(self, folder: str, load: Load) -> None:
         self.setting.setEnabled(True)
+        if self._is_written_to():  # by a job that was begun since
+            return
         if not load.files:
             self._context.settings.update(models_folder=folder)
             return
@@ -92,8 +91,28 @@ class ModelsFolderCard(Card):
         dialog.finished.connect(dialog.deleteLater)
         dialog.open()
 
+    def _is_written_to(self) -> bool:
+        """Whether a job has the folder in hand, now or when it goes on; says so."""
+        tasks = self._context.tasks
+        if tasks.active:
+            error = StorageError(
+                "The models folder cannot be changed while jobs are running.",
+                hint="Wait until downloads and shrinks have ended, then choose it again.",
+            )
+        elif tasks.paused:
+            error = StorageError(
+                "The models folder cannot be changed while a download is paused.",
+                hint="Let it go on to its end, or cancel it: what has arrived is kept and goes"
+                " along, and you can resume it on the Models page.",
+            )
+        else:
+            return False
+        self._show_problem(error)
+        return True
+
     def _move(self, folder: str, load: Load) -> None:
-        job = MoveModels(self._context.settings.value.models_folder, folder)
+        settings = self._context.settings
+        job = MoveModels(settings.value.models_folder, folder, str(settings.path))
         task = self._context.tasks.start(job, f"Move {_what(load)}", lane="disk")
         task.finished.connect(partial(self._on_moved, task, folder))
         self.setting.setEnabled(False)
@@ -102,14 +121,27 @@ class ModelsFolderCard(Card):
     def _on_moved(self, task: Task, folder: str) -> None:
         self.setting.setEnabled(True)
         self._clear_below()
+        settings = self._context.settings
+        settings.refresh()  # the job has written them
         if task.state == TaskState.SUCCEEDED:
-            settings = self._context.settings
-            settings.update(**followed(settings.value, folder))
             self._tell(_done(task.result.n_models, task.result.left))
-        elif task.error:
+        elif Path(settings.value.models_folder) == Path(folder).absolute():
+            self._tell(
+                "The models had moved by then. What is left in the old folder is there twice."
+            )
+        elif task.state == TaskState.CANCELLED:
+            is_cut_off = partial(is_dir, Path(folder) / MOVING)
+            in_background(self, is_cut_off, self._on_cancelled, self._on_failed)
+        if task.error:
             self._show_problem(task.error)
-        else:
-            self._tell("Cancelled. The models are where they were.")
+
+    def _on_cancelled(self, is_cut_off: bool) -> None:
+        self._tell(
+            "Cancelled half-way: the disk did not answer in time. Choose that folder again, and the"
+            " move goes on. No model is lost."
+            if is_cut_off
+            else "Cancelled. The models are where they were."
+        )
 
     def _on_failed(self, error: EngineError) -> None:
         self.setting.setEnabled(True)

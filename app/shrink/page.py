@@ -215,6 +215,13 @@ class ShrinkPage(QWidget):
         choice, out = self.result.choice, self.result.out
         assert choice
         self._clear_problems()
+        if self._context.tasks.is_moving:
+            error = StorageError(
+                "The models are being moved to another folder.",
+                hint="Wait until that has ended, then shrink the model. Nothing was begun.",
+            )
+            self._show_problem(error)
+            return
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

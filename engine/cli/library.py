@@ -96,13 +96,11 @@ def library_duplicates(args: argparse.Namespace) -> Any:
 
 def library_move(args: argparse.Namespace) -> Any:
     from engine.addable import plain_path
-    from engine.move import MoveModels, followed
+    from engine.move import MoveModels
 
     file = settings_file()
     folder = str(plain_path(args.folder))
-    done = run_job(MoveModels(file.value.models_folder, folder), args)
-    file.reload()  # the window may have changed it meanwhile
-    _update(file, **followed(file.value, folder))
+    done = run_job(MoveModels(file.value.models_folder, folder, str(file.path)), args)
     if not args.json:
         print(shown(f"{plural(done.n_models, 'model')} moved to {done.folder}"))
         for path in done.left:

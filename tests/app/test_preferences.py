@@ -190,6 +190,47 @@ def test_a_move_that_fails_is_told_and_the_folder_stays(
     assert model.exists() and (tmp_path / model.name).read_bytes() == b"another model"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="names files as POSIX does")
+@pytest.mark.parametrize(
+    ("hangs_in", "told"),
+    [("unlink", "had moved by then"), ("link", "Cancelled half-way")],
+)
+def test_a_cancel_that_the_disk_does_not_hear_is_told_as_it_ends(
+    qtbot: QtBot,
+    page: PreferencesPage,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hangs_in: str,
+    told: str,
+) -> None:
+    """The disk is one that hangs with a model's name, as a network drive may."""
+    reached, target = tmp_path / "reached", tmp_path / "new"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"""
+import os, pathlib, time
+real = os.{hangs_in}
+def hang(path, *args, **kwargs):
+    if str(path) == {str(model)!r}:
+        pathlib.Path({str(reached)!r}).touch()
+        time.sleep(600)
+    return real(path, *args, **kwargs)
+os.{hangs_in} = hang
+"""
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    choose(page, target)
+    click(asked(qtbot, page).move_button)
+    qtbot.waitUntil(reached.exists, timeout=30_000)
+    (row,) = page.models.findChildren(TaskRow)
+    click(row.cancel_button)
+    qtbot.waitUntil(lambda: told in page.models.told_label.text(), timeout=30_000)
+    listed = Path(stored(page).value.models_folder)
+    assert page._context.settings.value.models_folder == str(listed)
+    assert listed == (target if hangs_in == "unlink" else model.parent)
+    assert (listed / model.name).exists()
+
+
 def test_no_move_while_jobs_run(
     qtbot: QtBot, page: PreferencesPage, model: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from app.context import AppContext
 from app.shrink.naming import default_name, numbered, why_not
 from app.shrink.page import ShrinkPage, State
 from engine.inspect import describe
+from engine.move import MoveModels
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.gestures import click, drop, problems
 
@@ -95,6 +96,22 @@ def test_shrink_gives_the_promised_bytes_and_leads_to_the_chat(
     assert chat.args == [str(made)]
     click(page.done.again_button)
     wait_for(qtbot, page, State.EMPTY)
+
+
+def test_nothing_is_shrunk_into_a_folder_that_moves(
+    qtbot: QtBot, page: ShrinkPage, context: AppContext, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    look_at(qtbot, page, tiny_checkpoint)
+    folder, file = context.settings.value.models_folder, str(context.settings.path)
+    move = context.tasks.start(MoveModels(folder, str(tmp_path), file), "Move", "disk")
+    click(page.result.shrink_button)
+    assert page.state is State.READY and context.tasks.active == [move]
+    (problem,) = problems(page)
+    assert "being moved" in problem.error.message
+    qtbot.waitUntil(lambda: move.is_over, timeout=PATIENCE_MS)
+    click(page.result.shrink_button)
+    assert problems(page) == []
+    wait_for(qtbot, page, State.DONE)
 
 
 def test_cancel_leaves_no_file_and_keeps_the_choice(

@@ -18,11 +18,12 @@ from app import theme
 from app.bugs import BugReporter
 from app.context import AppContext
 from app.problems import BugDialog, ProblemCard, QuestionDialog
-from app.tasks import Tasks
-from app.window import PAGES, PageName, Window
+from app.tasks import Task, Tasks
+from app.window import PAGES, PageName, Window, _what_closing_loses
 from engine.client import Worker
 from engine.convert.job import Convert
 from engine.errors import CorruptFile, EngineError
+from engine.move import MoveModels
 from engine.settings import SettingsFile
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +180,13 @@ def test_closing_asks_only_while_something_would_be_lost(qtbot: QtBot, qapp: QAp
     QTimer.singleShot(50, lambda: answer("action_button"))
     assert window.close()
     assert asked == ["1 job not finished"] * 2
+
+
+def test_closing_says_what_becomes_of_models_that_are_moved(own_home: Path) -> None:
+    move = Task(MoveModels("a", "b", str(own_home / "settings.json")), "Move 2 models")
+    _heading, words, button = _what_closing_loses([move])
+    assert "in one of the two folders" in words and "discards" not in words
+    assert button == "Stop and close"
 
 
 def test_problem_card_says_what_to_do(qtbot: QtBot) -> None:

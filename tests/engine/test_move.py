@@ -21,13 +21,14 @@ import pytest
 
 from engine import move
 from engine.errors import AlreadyExists, DiskFull, NotWritable, StorageError
+from engine.folders import folders
 from engine.hub.download import STAGING, Download, Note
 from engine.hub.provenance import source_of
 from engine.jobs import finish
 from engine.leftovers import MOVING, PARTIAL, find_leftovers
 from engine.library import Library
-from engine.move import Moved, MoveModels, followed
-from engine.settings import Settings
+from engine.move import Moved, MoveModels
+from engine.settings import Settings, SettingsFile
 
 _RANDOM = random.Random(3)
 MODELS = {
@@ -78,9 +79,17 @@ def files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
+def job(old: Path, new: Path) -> MoveModels:
+    return MoveModels(str(old), str(new), str(folders().config / "settings.json"))
+
+
 def moved(old: Path, new: Path) -> Moved:
-    done: Moved = finish(MoveModels(str(old), str(new)).run())
+    done: Moved = finish(job(old, new).run())
     return done
+
+
+def stored() -> SettingsFile:
+    return SettingsFile(folders().config / "settings.json")
 
 
 def test_models_move_and_all_else_stays(old: Path, new: Path) -> None:
@@ -124,8 +133,20 @@ def test_what_is_being_written_is_not_torn_away(old: Path, new: Path) -> None:
     assert not new.exists() and files_below(old).keys() >= MODELS.keys()
 
 
+def test_what_a_killed_move_left_in_the_old_folder_is_no_hindrance(old: Path, new: Path) -> None:
+    for name in ("lock", "plan.json", "files/half.gguf"):
+        path = old / MOVING / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{}")
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    for folder in (old / MOVING / "files", old / MOVING):
+        os.utime(folder, (LONG_AGO, LONG_AGO))
+    moved(old, new)
+    assert files_below(new) == MODELS
+
+
 def test_what_comes_while_the_others_are_copied_goes_along(old: Path, new: Path) -> None:
-    for _ in MoveModels(str(old), str(new)).run():
+    for _ in job(old, new).run():
         if (new / MOVING / "files" / "own.gguf").exists() and not (old / "later.gguf").exists():
             (old / "later.gguf").write_bytes(b"later")
             (old / "own.gguf").write_bytes(b"changed")
@@ -157,7 +178,7 @@ def test_a_copy_that_is_there_already_is_enough(old: Path, new: Path) -> None:
 
 def test_what_takes_a_place_while_the_others_are_copied_stays(old: Path, new: Path) -> None:
     with contextlib.suppress(AlreadyExists):
-        for _ in MoveModels(str(old), str(new)).run():
+        for _ in job(old, new).run():
             if (new / MOVING / "files" / "own.gguf").exists():
                 (new / "own.gguf").write_bytes(b"mine")
     if old.stat().st_dev == new.stat().st_dev:  # then it is over before anything comes
@@ -260,7 +281,7 @@ def test_where_a_file_has_but_one_name_it_is_renamed(
 def test_cancelled_at_any_step_everything_is_where_it_was(
     old: Path, new: Path, n_steps: int
 ) -> None:
-    steps = MoveModels(str(old), str(new)).run()
+    steps = job(old, new).run()
     for _ in range(n_steps):
         if next(steps, None) is None:
             assert files_below(new) == MODELS
@@ -282,7 +303,7 @@ from engine.jobs import finish
 from engine.move import MoveModels
 copying.BLOCK_BYTES = 1 << 12
 print("ready", flush=True)
-finish(MoveModels({str(old)!r}, {str(new)!r}).run())
+finish(MoveModels({str(old)!r}, {str(new)!r}, {str(stored().path)!r}).run())
 """
     for moment in range(first, first + 4):
         with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
@@ -304,18 +325,41 @@ finish(MoveModels({str(old)!r}, {str(new)!r}).run())
     assert not list(new.rglob("*.new"))
 
 
-def test_settings_follow_what_has_moved(old: Path, tmp_path: Path) -> None:
-    new = tmp_path / "new"
-    value = Settings(
-        str(old),
-        added_models=(str(old / "bob/check"), str(old / "gone.gguf"), "/else/where.gguf"),
-        last_model=str(old / "own.gguf"),
-        n_threads=3,
-    )
-    moved(old, new)
-    assert value._replace(**followed(value, str(new))) == Settings(
+def test_settings_follow_what_has_moved(old: Path, new: Path) -> None:
+    stored().update(models_folder=str(old), last_model="/of/last/year.gguf", n_threads=3)
+    added = str(old / "bob/check"), str(old / "gone.gguf"), "/else/where.gguf"
+    for _ in job(old, new).run():  # the window is open meanwhile
+        stored().update(added_models=added, last_model=str(old / "own.gguf"))
+    assert stored().value == Settings(
         str(new),
         added_models=(str(new / "bob/check"), str(old / "gone.gguf"), "/else/where.gguf"),
         last_model=str(new / "own.gguf"),
         n_threads=3,
     )
+
+
+def test_the_settings_have_followed_when_the_first_old_name_goes(
+    old: Path, new: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends the job then, as a window does that is closed, has all models in the list."""
+    stored().update(models_folder=str(old))
+    real_unlink = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".gguf" and old in path.parents:
+            raise KeyboardInterrupt
+        real_unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(KeyboardInterrupt):
+        moved(old, new)
+    assert stored().value.models_folder == str(new)
+    assert files_below(new) == MODELS
+
+
+def test_settings_that_cannot_be_saved_are_told_before_anything_moves(old: Path, new: Path) -> None:
+    folders().config.parent.mkdir(parents=True, exist_ok=True)
+    folders().config.write_text("a file where the folder should be")
+    with pytest.raises(NotWritable, match="settings could not be saved"):
+        moved(old, new)
+    assert files_below(old) == MODELS | OTHERS and not new.exists()
