@@ -165,7 +165,7 @@ def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) ->
     ground = panel.grab().toImage().pixelColor(20, 20)
     assert ground == theme.current().colour("surface")
     wait(qtbot, task, TaskState.FAILED)
-    assert button.accessibleName() == "Jobs: all finished"
+    assert button.accessibleName() == "Jobs: one failed"
     clear = panel.findChild(QuietButton)
     assert clear is not None
     clear.click()
