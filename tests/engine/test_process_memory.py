@@ -22,7 +22,7 @@ from engine.llama.loading import load_to_fit
 loaded = finish(load_to_fit(sys.argv[1], LoadSettings(n_ctx=4096)))
 loaded.context.decode([7] * 256)  # so many tokens touch every buffer
 status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-print(loaded.predicted_bytes, loaded.taken_bytes, int(status["VmRSS"].split()[0]) * 1024)
+print(loaded.predicted_bytes, sum(loaded.taken.values()), int(status["VmRSS"].split()[0]) * 1024)
 """
 
 
