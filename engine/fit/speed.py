@@ -13,8 +13,8 @@ from engine.fit.run import MAIN_MEMORY, Need
 
 EFFICIENCY = 0.9
 """The rest goes to all else: of ten models the middle one (docs/memory.md)."""
-KV_COST = 5
-"""A byte of the cache takes as long as five of the weights: no kernel multiplies it in blocks."""
+KV_COST = 10
+"""A byte of the cache takes as long as ten of the weights: no kernel multiplies it in blocks."""
 CONVERSATION = 1024
 """Tokens that are there already: some questions and their answers."""
 
