@@ -15,6 +15,6 @@ def remedies(session: Session) -> tuple[tuple[str, Callable[[], None]], ...]:
     if not isinstance(session.error, OutOfMemory):
         return (("Load again", session.load),)
     found = (shorter,) if session.shorter_n_ctx else ()
-    if not session.is_forced:  # it was not even tried
+    if not session.plan.is_forced:  # it was not even tried
         return (*found, anyway)
     return found or (("Load again", session.load),)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from app.chat.context_length import next_shorter
+from app.chat.load_plan import LoadPlan
 from app.chat.stream import Stream, messages_of
 from app.context import SettingsStore
 from app.store import AnswerStats, Message, Status, Store
 from app.tasks import Relay, StartWorker, start_worker
 from engine.errors import EngineError, ErrorReport, OutOfMemory, WorkerCrashed
-from engine.inference import Answer, Generate, Load, LoadSettings, ModelInfo
+from engine.inference import Answer, Generate, Load, ModelInfo
 from engine.jobs import Pace, Progress, Step
 
 if TYPE_CHECKING:
@@ -84,9 +84,7 @@ class Session(QObject):
         self.pace = Pace()
         self.error: EngineError | None = None
         self.n_ctx_used = 0
-        self._n_ctx = 0  # instead of what the settings say, after memory was short
-        self.is_forced = False
-        self._n_ctx_loaded = 0
+        self.plan = LoadPlan()
         self._store = store
         self._settings = settings
         self._models_folder = settings.value.models_folder
@@ -132,8 +130,7 @@ class Session(QObject):
         """A context to try where the last one was too long for the memory, or 0."""
         if not isinstance(self.error, OutOfMemory):
             return 0
-        tried = self._n_ctx or self._n_ctx_loaded
-        return next_shorter(self.model_path, tried, self._settings.value.n_ctx)
+        return self.plan.shorter_n_ctx(self.model_path, self._settings.value)
 
     def is_queued(self, message_id: int) -> bool:
         return any(prompt.id == message_id for prompt in self._queue)
@@ -145,8 +142,7 @@ class Session(QObject):
         if path != self.model_path:
             self.unload()
             self.model_path = path
-            self._n_ctx = self._n_ctx_loaded = 0
-            self.is_forced = False
+            self.plan = LoadPlan()
             self.changed.emit()
 
     def _follow_a_move(self) -> None:
@@ -168,12 +164,12 @@ class Session(QObject):
 
     def load_shorter(self) -> None:
         """Load the chosen model with half the context, from now on."""
-        self._n_ctx = self.shorter_n_ctx
+        self.plan.n_ctx = self.shorter_n_ctx
         self.load()
 
     def load_anyway(self) -> None:
         """Load the chosen model although it seems not to fit, from now on."""
-        self.is_forced = True
+        self.plan.is_forced = True
         self.load()
 
     def dismiss(self) -> None:
@@ -248,14 +244,7 @@ class Session(QObject):
             self._enter(State.CRASHED)
             return
         self._worker = worker[0]
-        value = self._settings.value
-        settings = LoadSettings(
-            n_ctx=self._n_ctx or value.n_ctx,
-            n_threads=value.n_threads,
-            is_capped=True,
-            anyway=self.is_forced,
-        )
-        self._run(Load(self.model_path, settings))
+        self._run(Load(self.model_path, self.plan.settings(self._settings.value)))
 
     def _run(self, job: Load | Generate) -> None:
         """Give `job` to the worker; only the last call given is listened to."""
@@ -299,7 +288,7 @@ class Session(QObject):
             case Stepped(step=step):
                 self._on_step(step)
             case Succeeded(result=ModelInfo() as info):
-                self.info, self._n_ctx_loaded = info, info.n_ctx
+                self.info, self.plan.n_ctx_loaded = info, info.n_ctx
                 self._settings.update(last_model=self.model_path)
                 self._enter(State.READY)
             case Succeeded(result=Answer() as answer):

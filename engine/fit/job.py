@@ -11,7 +11,7 @@ import msgspec
 
 from engine.errors import FormatError
 from engine.fit.run import KvType, Need, Run
-from engine.fit.verdict import Asked, Kind, Verdict, judge
+from engine.fit.verdict import Asked, Kind, Verdict, judge_estimate
 from engine.jobs import Job, Progress
 from engine.scratch import scratch_folder
 from engine.words import format_count
@@ -106,14 +106,12 @@ class Fit(Job, frozen=True):
         computer = detect(devices())
         yield Progress("Asking llama.cpp", 0, None, "steps")
         with probes_of(file, estimate) as probes:
-            verdict = judge(
-                lambda run: probes.needs(run, computer.gpus),
+            verdict = judge_estimate(
+                estimate,
                 computer,
-                n_layers=estimate.n_layers,
-                n_ctx_train=estimate.shape.n_ctx_train,
-                has_experts=estimate.has_experts,
-                asked=Asked(self.n_ctx, self.kv_type, is_capped=self.is_capped),
-                released=self.released,
+                Asked(self.n_ctx, self.kv_type, is_capped=self.is_capped),
+                self.released,
+                lambda run: probes.needs(run, computer.gpus),
             )
         types = Counter[GgmlType]()
         for tensor in file.tensors:

@@ -123,10 +123,14 @@ def judge_estimate(
     computer: Computer,
     asked: Asked = Asked(),  # noqa: B008 - frozen
     released: dict[str, int] | None = None,
+    needs: Needs | None = None,
 ) -> Verdict:
-    """The same by our own sums: in a tenth of a millisecond, without llama.cpp."""
+    """The same for a model that is known by its `estimate`.
+
+    Without `needs`, which asks llama.cpp, by our own sums: in a tenth of a millisecond.
+    """
     return judge(
-        lambda run: estimate.needs(run, computer.gpus),
+        needs or (lambda run: estimate.needs(run, computer.gpus)),
         computer,
         n_layers=estimate.n_layers,
         n_ctx_train=estimate.shape.n_ctx_train,

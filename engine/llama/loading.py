@@ -14,7 +14,7 @@ from engine.fit.estimate import Estimate
 from engine.fit.memory import SHORTEST_N_CTX
 from engine.fit.run import Run
 from engine.fit.shape import Shape
-from engine.fit.verdict import Asked, Verdict, judge
+from engine.fit.verdict import Asked, Verdict, judge_estimate
 from engine.gguf import GgufFile
 from engine.hardware import Computer, detect
 from engine.inference import LoadSettings
@@ -99,15 +99,11 @@ def choose(
     """
     estimate = Estimate.of(file.metadata, file.tensors)
     with probes_of(file, estimate, n_ubatch) as probes:
-        verdict = judge(
-            lambda run: probes.needs(run, computer.gpus),
+        verdict = judge_estimate(
+            estimate,
             computer,
-            n_layers=estimate.n_layers,
-            n_ctx_train=estimate.shape.n_ctx_train,
-            has_experts=estimate.has_experts,
-            asked=Asked(
-                settings.n_ctx, settings.kv_type, settings.n_gpu_layers, settings.is_capped
-            ),
+            Asked(settings.n_ctx, settings.kv_type, settings.n_gpu_layers, settings.is_capped),
+            needs=lambda run: probes.needs(run, computer.gpus),
         )
         return verdict, verdict.kind != "not" and probes.is_rearranged(verdict.run)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
-from app.chat.context_length import next_shorter
+from app.chat.load_plan import next_shorter
 from app.chat.session import Session, State
 from app.chat.stream import messages_of
 from app.context import SettingsStore

@@ -9,10 +9,9 @@ from random import randbytes
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
-from app import theme
 from app.chat.blocks import BlockColumn
 from app.context import AppContext
 from app.discover.offer import MAX_BLOCKS, MAX_VARIANTS
@@ -24,15 +23,6 @@ from engine.errors import AccessDenied
 from engine.hub.download import BETWEEN_FILES_S, Download
 from tests.helpers.fake_hub import FakeHub, Fault, Repo, fake_hub
 from tests.helpers.gestures import click, problems
-
-
-@pytest.fixture
-def context(qapp: QApplication) -> Iterator[AppContext]:
-    theme.apply(qapp, "light")
-    context = AppContext()
-    Path(context.settings.value.models_folder).mkdir(parents=True)
-    yield context
-    context.shutdown()
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +12,9 @@ from engine.copying import move_path
 from engine.errors import AlreadyExists, StorageError
 
 
-@pytest.fixture(params=["one disk", "another disk"])
-def far(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    if request.param == "one disk":
-        yield tmp_path / "far"
-        return
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder) / "far"
+@pytest.fixture
+def far(elsewhere: Path) -> Path:
+    return elsewhere
 
 
 @pytest.fixture

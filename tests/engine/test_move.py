@@ -11,9 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -58,17 +56,10 @@ def old(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=["one disk", "another disk"])
-def new(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture
+def new(elsewhere: Path) -> Path:
     """Where the models go; not there yet."""
-    if request.param == "one disk":
-        yield tmp_path / "new"
-        return
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system at /dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder) / "new"
+    return elsewhere
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
