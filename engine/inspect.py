@@ -68,19 +68,17 @@ def look_into(path: str | PathLike[str]) -> tuple[ModelSummary, Estimate | None]
 def _describe_checkpoint(folder: Path) -> ModelSummary:
     checkpoint = Checkpoint.open(folder)
     layout = read_layout(checkpoint)
-    architecture = layout.architecture
     metadata = {
-        **general_metadata(checkpoint, architecture.name, layout.n_params),
-        **architecture.metadata(layout.hparams),
+        **general_metadata(checkpoint, layout.architecture, layout.n_params),
+        **layout.keys,
         "general.file_type": Value.u32(layout.file_type),
     }
     tokenizer_config = read_optional_json(folder / "tokenizer_config.json")
     for name, template in read_chat_templates(folder, tokenizer_config).items():
         metadata[f"tokenizer.chat_template.{name}"] = Value.string(template)
     files = {tensor.file for tensor in checkpoint.tensors.values()}
-    tensors = [part.info for part in layout.parts]
     size_bytes = sum(file.stat().st_size for file in files)
-    return _summary(folder, "checkpoint", metadata, tensors, size_bytes)
+    return _summary(folder, "checkpoint", metadata, layout.infos, size_bytes)
 
 
 def _summary(

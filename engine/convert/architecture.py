@@ -1,9 +1,13 @@
-"""What an architecture has to declare to be converted: its hyperparameters and its tensors."""
+"""What an architecture declares: its keys in a GGUF, and how its tensors are put together.
+
+A declaration says where every row of every tensor comes from; nothing here reads one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from math import prod
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -14,56 +18,94 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of a checkpoint's tensors by name, rows first."""
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Another order of rows or columns: counted in an array of `shape`, read with its `axes` moved.
+
+    `Order((n_heads, 2, half), (0, 2, 1))` interleaves the halves of each head.
+    """
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...]
+
+    def indices(self) -> NDArray[np.intp]:
+        """Which one comes at each place, [n]."""
+        import numpy as np
+
+        return np.arange(prod(self.shape)).reshape(self.shape).transpose(self.axes).reshape(-1)
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Rows of one tensor of the checkpoint.
+
+    `names` are those it may have there, the first present is taken; `shape` is the whole one's.
+    Rows are counted over all outer dimensions, those of a vector are its numbers. `rows` (None: all)
+    are taken in `order`, then the columns `cols`; `is_transposed` swaps the two at last.
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    rows: range | None = None
+    order: Order | None = None
+    cols: range | Order | None = None
+    is_transposed: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows it gives."""
+        if self.is_transposed:
+            return len(self.cols) if isinstance(self.cols, range) else self.shape[-1]
+        if self.rows is not None:
+            return len(self.rows)
+        return prod(self.shape[:-1]) if len(self.shape) > 1 else prod(self.shape)
+
 
 class TensorRule(msgspec.Struct, frozen=True):
-    """How one tensor of a checkpoint becomes one of the GGUF.
+    """A tensor of the GGUF: its `parts` one below the other, in the `shape` with rows first.
 
-    `sources` are the names it may have in the checkpoint, the first present is taken; `shape` is
-    with rows first. `n_heads`, if not 0, says that its rows are rotary halves to be interleaved
-    head by head (`interleaved_rows`).
+    `change` is what becomes of its numbers (float32, any shape), row by row; the result is F32.
     """
 
     name: str
-    sources: tuple[str, ...]
     shape: tuple[int, ...]
-    n_heads: int = 0
+    parts: tuple[Part, ...]
+    change: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
     is_required: bool = True
 
 
 class MadeTensor(msgspec.Struct, frozen=True):
-    """A small F32 tensor that the checkpoint does not hold: it is computed from the config."""
+    """A vector of F32 that the checkpoint does not hold: it is computed from the config."""
 
     name: str
     n_cols: int
     values: Callable[[], NDArray[np.float32]]
 
 
-class Architecture(msgspec.Struct, frozen=True):
-    """The declaration of an architecture.
+class Declared(msgspec.Struct, frozen=True):
+    """What an architecture says of one checkpoint.
 
-    `hf_names` are its names in "architectures"; `model_types` stand in where there are none.
-    `read(config, shapes)` checks the config (shapes: of the stored tensors, by name) and returns
-    the hyperparameters that the other functions are given.
+    `keys` go without the architecture's name in front. `ignored` are regular expressions; a stored
+    tensor whose whole name matches one may be left out. Every other one has to have its place.
+    """
+
+    keys: dict[str, Value]
+    rules: tuple[TensorRule, ...]
+    made: tuple[MadeTensor, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+class Architecture(msgspec.Struct, frozen=True):
+    """An architecture by llama.cpp's `name`.
+
+    `hf_names` are its names in "architectures" of config.json; `model_types` stand in where there
+    are none. `declare` raises CorruptFile for a damaged config, and UnsupportedArchitecture for
+    what llama.cpp would run differently.
     """
 
     name: str
     hf_names: tuple[str, ...]
     model_types: tuple[str, ...]
-    read: Callable[[Config, Mapping[str, tuple[int, ...]]], Any]
-    metadata: Callable[[Any], dict[str, Value]]
-    tensors: Callable[[Any], Iterable[TensorRule]]
-    made_tensors: Callable[[Any], Iterable[MadeTensor]]
-    is_ignored: Callable[[str, Any], bool]
-
-
-def interleaved_rows(n_rows: int, n_heads: int) -> NDArray[np.intp]:
-    """The source row of each row of a q or k projection, [n_rows].
-
-    Hugging Face rotates the first half of a head against its second half, llama.cpp's "norm" rope
-    rotates neighbours: row 2i of a head is its row i, row 2i + 1 its row i + head_dim / 2.
-    Source: llama.cpp conversion/llama.py, permute.
-    """
-    import numpy as np
-
-    order = np.arange(n_rows).reshape(n_heads, 2, n_rows // n_heads // 2)
-    return order.swapaxes(1, 2).reshape(n_rows)
+    declare: Callable[[Config, Shapes], Declared]

@@ -1,19 +1,23 @@
 """A checkpoint seen as the GGUF it would become; nothing is written.
 
-Tensors keep their stored float type, except that one-dimensional ones are F32, as llama.cpp wants.
+Tensors keep their stored type, except those that llama.cpp wants in F32.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from engine.checkpoint import Checkpoint, StoredTensor
-from engine.convert.architecture import Architecture, MadeTensor, TensorRule
+from engine.checkpoint import Checkpoint
+from engine.convert.architecture import Declared, TensorRule
 from engine.convert.architectures import find_architecture
 from engine.convert.config import Config
+from engine.convert.gather import Gathered, Made, is_always_f32
 from engine.convert.general import general_metadata
+from engine.convert.multimodal import text_config, text_weights
+from engine.convert.weights import StoredWeight, Weight
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf_values import TensorInfo, Value
@@ -23,33 +27,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Part(NamedTuple):
-    """A tensor of the view and where it comes from: stored under a rule, or made."""
-
-    info: TensorInfo
-    rule: TensorRule | None
-    stored: StoredTensor | None
-    made: MadeTensor | None
-
-
 class Layout(NamedTuple):
     """What config and tensor headers say, without the vocabulary."""
 
-    architecture: Architecture
-    hparams: Any
-    parts: tuple[Part, ...]
+    architecture: str
+    keys: dict[str, Value]
+    tensors: tuple[Weight, ...]
+
+    @property
+    def infos(self) -> tuple[TensorInfo, ...]:
+        return tuple(TensorInfo(t.name, tuple(reversed(t.shape)), t.type) for t in self.tensors)
 
     @property
     def n_params(self) -> int:
-        return sum(part.info.n_elements for part in self.parts)
+        return sum(info.n_elements for info in self.infos)
 
     @property
     def file_type(self) -> FileType:
-        """The float type of most weights."""
+        """The type of most weights."""
         weight: dict[GgmlType, int] = {}
-        for part in self.parts:
-            if part.rule and len(part.info.shape) > 1:
-                weight[part.info.type] = weight.get(part.info.type, 0) + part.info.n_elements
+        for info in self.infos:
+            if not is_always_f32(info.name, len(info.shape)):
+                weight[info.type] = weight.get(info.type, 0) + info.n_elements
         stored = max(weight, key=lambda t: weight[t], default=GgmlType.F32)
         return FileType[stored.name]
 
@@ -60,9 +59,8 @@ class CheckpointView:
     def __init__(self, checkpoint: Checkpoint, layout: Layout, metadata: dict[str, Value]) -> None:
         self.checkpoint = checkpoint
         self.metadata: Mapping[str, Value] = metadata
-        self.tensors = tuple(part.info for part in layout.parts)
-        self._parts = {part.info.name: part for part in layout.parts}
-        self._orders: dict[tuple[int, int], NDArray[np.intp]] = {}
+        self.tensors = layout.infos
+        self._weights = {tensor.name: tensor for tensor in layout.tensors}
 
     @classmethod
     def open(cls, folder: str | PathLike[str]) -> CheckpointView:
@@ -71,10 +69,10 @@ class CheckpointView:
 
         checkpoint = Checkpoint.open(folder)
         layout = read_layout(checkpoint)
-        n_vocab = next(p for p in layout.parts if p.info.name == "token_embd.weight").info.n_rows
+        n_vocab = next(t.shape[0] for t in layout.tensors if t.name == "token_embd.weight")
         metadata = {
-            **general_metadata(checkpoint, layout.architecture.name, layout.n_params),
-            **layout.architecture.metadata(layout.hparams),
+            **general_metadata(checkpoint, layout.architecture, layout.n_params),
+            **layout.keys,
             "general.file_type": Value.u32(layout.file_type),
             "general.quantization_version": Value.u32(2),
             **read_vocabulary(checkpoint.folder, checkpoint.config, n_vocab).metadata(),
@@ -83,46 +81,14 @@ class CheckpointView:
 
     def rows(self, tensor: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop`, float32 [stop - start, n_cols]; may be a read-only view."""
-        from engine.floats import to_float32
-
-        part = self._parts[tensor.name]
-        if part.made:
-            return part.made.values().reshape(1, -1)[start:stop]
-        assert part.stored is not None
-        return to_float32(self._stored_rows(part, start, stop), part.stored.type).reshape(
-            -1, tensor.n_cols
-        )
+        return self._weights[tensor.name].rows(start, stop)
 
     def raw(self, tensor: TensorInfo, start: int, stop: int) -> memoryview:
         """Rows `start` to `stop` in `tensor.type`."""
-        part = self._parts[tensor.name]
-        if part.stored and part.stored.type is tensor.type:
-            return self._stored_rows(part, start, stop)
-        return memoryview(self.rows(tensor, start, stop).tobytes())
+        return self._weights[tensor.name].raw(start, stop).reshape(-1).data
 
     def close(self) -> None:
         self.checkpoint.close()
-
-    def _stored_rows(self, part: Part, start: int, stop: int) -> memoryview:
-        """Rows in the stored type, in the order llama.cpp wants."""
-        import numpy as np
-
-        from engine.convert.architecture import interleaved_rows
-
-        assert part.stored is not None
-        assert part.rule is not None
-        data = self.checkpoint.data(part.stored)
-        if not part.rule.n_heads:
-            row_bytes = part.stored.type.row_bytes(part.info.n_cols)
-            return data[start * row_bytes : stop * row_bytes]
-        n_rows = part.rule.shape[0]  # a bias is a column of rows here
-        key = (n_rows, part.rule.n_heads)
-        if key not in self._orders:
-            self._orders[key] = interleaved_rows(*key)
-        stored = np.frombuffer(data, dtype=np.uint8).reshape(n_rows, -1)
-        order = self._orders[key]
-        picked = stored[order[start:stop] if len(part.rule.shape) > 1 else order]
-        return picked.reshape(-1).data
 
 
 def read_layout(checkpoint: Checkpoint) -> Layout:
@@ -131,51 +97,54 @@ def read_layout(checkpoint: Checkpoint) -> Layout:
     Raises UnsupportedArchitecture, UnsupportedTensor for one that has no place, CorruptFile for a
     missing tensor or a wrong shape.
     """
+    stored = {t.name: StoredWeight(checkpoint, t) for t in checkpoint.tensors.values()}
+    weights: Mapping[str, Weight] = text_weights(checkpoint.config, stored)
     architecture = find_architecture(checkpoint.config)
-    shapes = {t.name: t.shape for t in checkpoint.tensors.values()}
-    hparams = architecture.read(Config(checkpoint.config), shapes)
-    parts = [_made_part(made) for made in architecture.made_tensors(hparams)]
-    used = set()
-    for rule in architecture.tensors(hparams):
-        stored = next(
-            (checkpoint.tensors[s] for s in rule.sources if s in checkpoint.tensors), None
-        )
-        if stored:
-            used.add(stored.name)
-            parts.append(_stored_part(checkpoint, rule, stored))
-        elif rule.is_required:
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    declared = architecture.declare(Config(text_config(checkpoint.config)), shapes)
+    tensors: list[Weight] = [Made(made) for made in declared.made]
+    used: set[str] = set()
+    for rule in declared.rules:
+        if parts := _parts(checkpoint, rule, weights):
+            used.update(parts)
+            tensors.append(Gathered(rule, tuple(weights[name] for name in parts)))
+    _refuse_strangers(weights, used, declared, architecture.name)
+    keys = {f"{architecture.name}.{key}": value for key, value in declared.keys.items()}
+    return Layout(architecture.name, keys, tuple(tensors))
+
+
+def _parts(
+    checkpoint: Checkpoint, rule: TensorRule, weights: Mapping[str, Weight]
+) -> list[str] | None:
+    """The names of the weights that `rule` takes; None if it is not there and need not be."""
+    found = []
+    for part in rule.parts:
+        name = next((name for name in part.names if name in weights), None)
+        if name is None:
+            if not rule.is_required:
+                return None
             raise CorruptFile(
-                f"{checkpoint.folder.name} is incomplete: it has no {rule.sources[0]}.",
+                f"{checkpoint.folder.name} is incomplete: it has no {part.names[0]}.",
                 hint="Download the checkpoint again, completely.",
             )
-    _refuse_strangers(checkpoint.tensors, used, architecture, hparams)
-    return Layout(architecture, hparams, tuple(parts))
-
-
-def _stored_part(checkpoint: Checkpoint, rule: TensorRule, stored: StoredTensor) -> Part:
-    if stored.shape != rule.shape:
-        raise CorruptFile(
-            f"{stored.name} has the shape {list(stored.shape)}, but config.json asks for"
-            f" {list(rule.shape)}.",
-            hint="Use the config.json and the tensors of the same model.",
-            details=str(checkpoint.folder),
-        )
-    # llama.cpp computes with norms and biases in F32 only.
-    tensor_type = stored.type if len(rule.shape) > 1 else GgmlType.F32
-    info = TensorInfo(rule.name, tuple(reversed(rule.shape)), tensor_type)
-    return Part(info, rule, stored, None)
-
-
-def _made_part(made: MadeTensor) -> Part:
-    return Part(TensorInfo(made.name, (made.n_cols,), GgmlType.F32), None, None, made)
+        if weights[name].shape != part.shape:
+            raise CorruptFile(
+                f"{name} has the shape {list(weights[name].shape)}, but config.json asks for"
+                f" {list(part.shape)}.",
+                hint="Use the config.json and the tensors of the same model.",
+                details=str(checkpoint.folder),
+            )
+        found.append(name)
+    return found
 
 
 def _refuse_strangers(
-    stored: Iterable[str], used: set[str], architecture: Architecture, hparams: Any
+    stored: Iterable[str], used: set[str], declared: Declared, architecture: str
 ) -> None:
+    ignored = [re.compile(pattern) for pattern in declared.ignored]
     for name in stored:
-        if name not in used and not architecture.is_ignored(name, hparams):
+        if name not in used and not any(pattern.fullmatch(name) for pattern in ignored):
             raise UnsupportedTensor(
-                f"The tensor {name[:80]} has no place in the architecture {architecture.name}.",
+                f"The tensor {name[:80]} has no place in the architecture {architecture}.",
                 hint="Choose the original checkpoint of a whole model.",
             )

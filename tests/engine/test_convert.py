@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.convert.architecture import interleaved_rows
-from engine.convert.architectures.llama import Llama, RopeScaling, rope_factors
 from engine.convert.general import size_label
 from engine.convert.job import Convert
+from engine.convert.rope import llama3_factors
+from engine.convert.rules import interleaved
 from engine.convert.view import CheckpointView
 from engine.errors import AlreadyExists, EngineError, UnsupportedArchitecture, UnsupportedTensor
 from engine.floats import from_float32, to_float32
@@ -145,7 +145,7 @@ def test_query_and_key_rows_are_reordered_head_by_head(tmp_path: Path) -> None:
 
 @given(n_heads=st.integers(1, 8), half=st.integers(1, 16))
 def test_reordering_loses_no_row(n_heads: int, half: int) -> None:
-    order = interleaved_rows(n_heads * half * 2, n_heads)
+    order = interleaved(n_heads * half * 2, n_heads).indices()
     assert sorted(order) == list(range(n_heads * half * 2))
     assert list(order[:2]) == [0, half]
 
@@ -205,12 +205,8 @@ def test_llama3_scaling_becomes_a_tensor_of_factors(tmp_path: Path) -> None:
 
 
 def test_llama3_factors_of_another_shape() -> None:
-    h = Llama(
-        n_layers=1, n_embd=128, n_ff=1, n_heads=1, n_kv_heads=1, head_dim=128, n_vocab=1,
-        n_ctx_train=1, rms_norm_eps=1e-5, rope_theta=500000.0, is_tied=True,
-        rope_scaling=RopeScaling("llama3", 8.0),
-    )  # fmt: skip
-    assert rope_factors(h)[28:36].tolist() == [
+    factors = llama3_factors(128, 500000.0, 8.0, 1.0, 4.0, 8192)
+    assert factors[28:36].tolist() == [
         1.0, 1.2074838876724243, 1.5534145832061768, 2.026313066482544, 2.6945300102233887,
         3.684253215789795, 5.257327079772949, 8.0,
     ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""The rules that declarations are written with: linear layers, norms, experts, one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.convert.architecture import Order, Part, TensorRule
+from engine.convert.transformer import EMBEDDING, OUTPUT, Transformer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attention\.bias", r".*\.masked_bias")
+"""What old checkpoints store of what is computed."""
+
+
+def plus_one(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Gemma and its kin store norms around 0, llama.cpp around 1."""
+    return values + 1
+
+
+def interleaved(n_rows: int, n_heads: int) -> Order:
+    """The order of the rows of a query or key projection.
+
+    Hugging Face rotates the first half of a head against its second half, llama.cpp's "norm" rope
+    rotates neighbours: row 2i of a head is its row i, row 2i + 1 its row i + head_dim / 2.
+    Source: llama.cpp conversion/llama.py, permute.
+    """
+    return Order((n_heads, 2, n_rows // n_heads // 2), (0, 2, 1))
+
+
+def tensor(ours: str, theirs: str, *shape: int, change: Change | None = None) -> TensorRule:
+    """A tensor as it is stored, of `shape` with rows first."""
+    return TensorRule(ours, shape, (Part((theirs,), shape),), change)
+
+
+def embedding(h: Transformer) -> Iterator[TensorRule]:
+    """The embedding, and the output matrix if it is another one."""
+    # Tied checkpoints may store the shared matrix under either name.
+    names = (EMBEDDING, OUTPUT) if h.is_tied else (EMBEDDING,)
+    shape = (h.n_vocab, h.n_embd)
+    yield TensorRule("token_embd.weight", shape, (Part(names, shape),))
+    if not h.is_tied:
+        yield tensor("output.weight", OUTPUT, *shape)
+
+
+def tied_copies(h: Transformer) -> tuple[str, ...]:
+    """What may be left out of a tied checkpoint: the second copy of the matrix."""
+    return (r"model\.embed_tokens\.weight", r"lm_head\.weight") if h.is_tied else ()
+
+
+class Layer(NamedTuple):
+    """The names of layer `index` in the GGUF and in the checkpoint."""
+
+    index: int
+    prefix: str = "model.layers."
+
+    @property
+    def ours(self) -> str:
+        return f"blk.{self.index}."
+
+    @property
+    def theirs(self) -> str:
+        return f"{self.prefix}{self.index}."
+
+    def tensor(
+        self, ours: str, theirs: str, *shape: int, change: Change | None = None
+    ) -> TensorRule:
+        """A tensor as it is stored; both names are whole, but for the layer's."""
+        return tensor(self.ours + ours, self.theirs + theirs, *shape, change=change)
+
+    def norm(
+        self, ours: str, theirs: str, n: int, *, change: Change | None = None
+    ) -> Iterator[TensorRule]:
+        """A norm's weight, and its bias if there is one."""
+        yield self.tensor(f"{ours}.weight", f"{theirs}.weight", n, change=change)
+        part = Part((f"{self.theirs}{theirs}.bias",), (n,))
+        yield TensorRule(f"{self.ours}{ours}.bias", (n,), (part,), is_required=False)
+
+    def linear(
+        self, ours: str, theirs: str, n_out: int, n_in: int, order: Order | None = None
+    ) -> Iterator[TensorRule]:
+        """A matrix, and its bias if there is one; `order` is that of the rows."""
+        rows = Part((f"{self.theirs}{theirs}.weight",), (n_out, n_in), order=order)
+        bias = Part((f"{self.theirs}{theirs}.bias",), (n_out,), order=order)
+        yield TensorRule(f"{self.ours}{ours}.weight", (n_out, n_in), (rows,))
+        yield TensorRule(f"{self.ours}{ours}.bias", (n_out,), (bias,), is_required=False)
+
+    def experts(self, ours: str, theirs: str, n_experts: int, n_out: int, n_in: int) -> TensorRule:
+        """One matrix of every expert, stacked; `theirs` has {} where the expert's number goes."""
+        names = [f"{self.theirs}{theirs.format(i)}.weight" for i in range(n_experts)]
+        parts = tuple(Part((name,), (n_out, n_in)) for name in names)
+        return TensorRule(f"{self.ours}{ours}.weight", (n_experts, n_out, n_in), parts)
+
+    def slice(
+        self, ours: str, theirs: str, stored: tuple[int, ...], rows: range, cols: int | None = None
+    ) -> TensorRule:
+        """Some rows of a tensor that holds several; both names are whole, but for the layer's.
+
+        Of a stack of matrices the same `rows` of each.
+        """
+        if len(stored) < 3:
+            shape = (len(rows), *stored[1:])
+            return TensorRule(
+                self.ours + ours, shape, (Part((self.theirs + theirs,), stored, rows),)
+            )
+        n_matrices, n_rows = prod(stored[:-2]), stored[-2]
+        starts = range(0, n_matrices * n_rows, n_rows)
+        parts = tuple(
+            Part((self.theirs + theirs,), stored, range(s + rows.start, s + rows.stop, rows.step))
+            for s in starts
+        )
+        return TensorRule(self.ours + ours, (*stored[:-2], len(rows), stored[-1]), parts)
+
+
+def attention(
+    layer: Layer, h: Transformer, *, is_interleaved: bool = False, theirs: str = "self_attn."
+) -> Iterator[TensorRule]:
+    """Query, key, value and output projections; `is_interleaved` for llama.cpp's "norm" rope."""
+    order_q = interleaved(h.n_q, h.n_heads) if is_interleaved else None
+    order_k = interleaved(h.n_kv, h.n_kv_heads) if is_interleaved else None
+    yield from layer.linear("attn_q", f"{theirs}q_proj", h.n_q, h.n_embd, order_q)
+    yield from layer.linear("attn_k", f"{theirs}k_proj", h.n_kv, h.n_embd, order_k)
+    yield from layer.linear("attn_v", f"{theirs}v_proj", h.n_kv, h.n_embd)
+    yield from layer.linear("attn_output", f"{theirs}o_proj", h.n_embd, h.n_q)
+
+
+def gated_ffn(
+    layer: Layer, n_embd: int, n_ff: int, *, theirs: str = "mlp.", suffix: str = ""
+) -> Iterator[TensorRule]:
+    """Gate, up and down projections; `suffix` as in ffn_gate_shexp."""
+    yield from layer.linear(f"ffn_gate{suffix}", f"{theirs}gate_proj", n_ff, n_embd)
+    yield from layer.linear(f"ffn_up{suffix}", f"{theirs}up_proj", n_ff, n_embd)
+    yield from layer.linear(f"ffn_down{suffix}", f"{theirs}down_proj", n_embd, n_ff)
+
+
+def experts_ffn(
+    layer: Layer,
+    n_experts: int,
+    n_embd: int,
+    n_ff: int,
+    *,
+    theirs: str = "mlp.experts.{}.",
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+) -> Iterator[TensorRule]:
+    """Gate, up and down projections of every expert, stacked."""
+    gate, up, down = names
+    yield layer.experts("ffn_gate_exps", theirs + gate, n_experts, n_ff, n_embd)
+    yield layer.experts("ffn_up_exps", theirs + up, n_experts, n_ff, n_embd)
+    yield layer.experts("ffn_down_exps", theirs + down, n_experts, n_embd, n_ff)

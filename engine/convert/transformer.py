@@ -1,0 +1,126 @@
+"""What most architectures share: their hyperparameters, and the keys that say them.
+
+A key is written for each field that config.json has, as llama.cpp's converter does
+(conversion/base.py); which of them a model cannot do without, its declaration asks for.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.convert.architecture import Shapes
+from engine.convert.config import Config, unsupported
+from engine.convert.rope import KINDS, rope_keys
+from engine.gguf_values import Value, ValueType
+
+EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+MAX_LAYERS = 1024
+
+# GGUF's key -> the fields of config.json, the first present counts
+COUNTS = (
+    ("context_length", ("max_position_embeddings", "n_ctx", "n_positions")),
+    ("embedding_length", ("hidden_size", "n_embd")),
+    ("feed_forward_length", ("intermediate_size", "n_inner")),
+    ("attention.head_count", ("num_attention_heads", "n_head")),
+    ("attention.head_count_kv", ("num_key_value_heads",)),
+    ("attention.key_length", ("head_dim",)),
+    ("attention.value_length", ("head_dim",)),
+    ("expert_count", ("num_local_experts", "num_experts", "n_routed_experts")),
+    ("expert_used_count", ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")),
+    ("expert_group_count", ("n_group",)),
+    ("expert_group_used_count", ("topk_group",)),
+)
+NUMBERS = (
+    ("attention.layer_norm_rms_epsilon", ("rms_norm_eps", "norm_eps")),
+    ("attention.layer_norm_epsilon", ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")),
+)
+GATING = {"softmax": 1, "sigmoid": 2}  # llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE
+
+
+class Transformer(msgspec.Struct, frozen=True):
+    """The hyperparameters of a decoder; heads of queries share heads of keys and values."""
+
+    n_layers: int
+    n_embd: int
+    n_ff: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_vocab: int
+    is_tied: bool
+
+    @property
+    def n_q(self) -> int:
+        """Rows of the query projection."""
+        return self.n_heads * self.head_dim
+
+    @property
+    def n_kv(self) -> int:
+        """Rows of the key projection, and of the value projection."""
+        return self.n_kv_heads * self.head_dim
+
+
+def read_transformer(
+    config: Config,
+    shapes: Shapes,
+    *,
+    tied: bool = False,
+    activations: tuple[str, ...] = ("silu", "swish"),
+) -> Transformer:
+    """Check the config; the vocabulary is as large as the stored embedding.
+
+    `tied` is what holds where the config does not say. Raises UnsupportedArchitecture for another
+    activation than llama.cpp computes.
+    """
+    activation = config.text(config.find("hidden_activation", "hidden_act") or "hidden_act")
+    if activation and activation not in activations:
+        raise unsupported(f"the activation {activation[:40]!a}")
+    n_embd = config.count("hidden_size")
+    n_heads = config.count("num_attention_heads")
+    n_kv_heads = config.count("num_key_value_heads", n_heads)
+    if n_heads % n_kv_heads:
+        raise config.bad(f"{n_heads} heads cannot share {n_kv_heads} key-value heads")
+    if not config.has("head_dim") and n_embd % n_heads:
+        raise config.bad(f"hidden_size {n_embd} is not a multiple of {n_heads} heads")
+    head_dim = config.count("head_dim", n_embd // n_heads)
+    if head_dim % 2:
+        raise config.bad(f"head_dim {head_dim} is odd")
+    is_tied = config.flag("tie_word_embeddings", tied)
+    stored = shapes.get(EMBEDDING) or (shapes.get(OUTPUT) if is_tied else None)
+    return Transformer(
+        n_layers=config.count("num_hidden_layers", largest=MAX_LAYERS),
+        n_embd=n_embd,
+        n_ff=config.count("intermediate_size"),
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        head_dim=head_dim,
+        n_vocab=stored[0] if stored else config.count("vocab_size"),
+        is_tied=is_tied,
+    )
+
+
+def common_keys(config: Config, kinds: tuple[str, ...] = KINDS) -> dict[str, Value]:
+    """The keys of the fields that are there; of rotary embeddings those of `kinds` can be done."""
+    keys = {"block_count": Value.u32(config.count("num_hidden_layers", largest=MAX_LAYERS))}
+    for ours, theirs in COUNTS:
+        if name := config.find(*theirs):
+            keys[ours] = Value.u32(config.count(name, smallest=0))
+    for ours, theirs in NUMBERS:
+        if name := config.find(*theirs):
+            keys[ours] = Value.f32(config.number(name))
+    if name := config.find("scoring_func", "score_function", "moe_router_activation_func"):
+        function = config.text(name)
+        if function not in GATING:
+            raise unsupported(f"experts chosen by {function[:40]!a}")
+        keys["expert_gating_func"] = Value.u32(GATING[function])
+    return keys | rope_keys(config, kinds)
+
+
+def sliding_window_keys(config: Config, n_layers: int) -> dict[str, Value]:
+    """The window of the layers that attend to the last tokens only, and which these are."""
+    kinds = config.texts("layer_types", n_layers)
+    is_sliding = [kind == "sliding_attention" for kind in kinds]
+    return {
+        "attention.sliding_window": Value.u32(config.count("sliding_window")),
+        "attention.sliding_window_pattern": Value.array(ValueType.BOOL, is_sliding),
+    }
