@@ -42,8 +42,9 @@ class Part(msgspec.Struct, frozen=True):
     """Rows of one tensor of the checkpoint.
 
     `names` are those it may have there, the first present is taken; `shape` is the whole one's.
-    Rows are counted over all outer dimensions, those of a vector are its numbers. `rows` (None: all)
-    are taken in `order`, then the columns `cols`; `is_transposed` swaps the two at last.
+    Rows are counted over all outer dimensions; where they make a vector they are its numbers.
+    `rows` (None: all) are taken in `order`, then the columns `cols`; `is_transposed` swaps the two
+    at last.
     """
 
     names: tuple[str, ...]
@@ -53,14 +54,13 @@ class Part(msgspec.Struct, frozen=True):
     cols: range | Order | None = None
     is_transposed: bool = False
 
-    @property
-    def n_rows(self) -> int:
+    def n_rows(self, *, of_vector: bool) -> int:
         """How many rows it gives."""
         if self.is_transposed:
             return len(self.cols) if isinstance(self.cols, range) else self.shape[-1]
         if self.rows is not None:
             return len(self.rows)
-        return prod(self.shape[:-1]) if len(self.shape) > 1 else prod(self.shape)
+        return prod(self.shape if of_vector else self.shape[:-1])
 
 
 class TensorRule(msgspec.Struct, frozen=True):

@@ -59,10 +59,14 @@ class Gathered:
         self.name, self.shape = rule.name, rule.shape
         self.type = _common_type(rule, weights)
         self._change = rule.change
-        self._pieces = tuple(map(_Piece, rule.parts, weights))
-        self._ends = list(accumulate(part.n_rows for part in rule.parts))
         # A vector is one row to others, and a column of numbers here.
-        self._n_cols = rule.shape[-1] if len(rule.shape) > 1 else prod(rule.shape)
+        is_vector = len(rule.shape) < 2
+        self._n_cols = rule.shape[-1] if rule.shape else 1
+        self._pieces = tuple(
+            _Piece(part, weight, is_vector)
+            for part, weight in zip(rule.parts, weights, strict=True)
+        )
+        self._ends = list(accumulate(part.n_rows(of_vector=is_vector) for part in rule.parts))
 
     def raw(self, start: int, stop: int) -> NDArray[np.uint8]:
         import numpy as np
@@ -96,10 +100,11 @@ class Gathered:
 class _Piece:
     """The rows that a part takes of its weight."""
 
-    def __init__(self, part: Part, weight: Weight) -> None:
+    def __init__(self, part: Part, weight: Weight, is_vector: bool) -> None:
         self.type = _piece_type(part, weight)
         self._part, self._weight = part, weight
-        self._is_vector = len(weight.shape) < 2
+        self._is_vector = is_vector
+        self._n_stored_rows = prod(weight.shape[:-1])
         self._order: NDArray[np.intp] | None = None
 
     def raw(self, start: int, stop: int) -> NDArray[Any]:
@@ -113,7 +118,8 @@ class _Piece:
 
         def numbers(first: int, last: int) -> NDArray[Any]:
             if self._is_vector:
-                return self._weight.raw(0, 1).view(number).reshape(-1, 1)[first:last]
+                whole = self._weight.raw(0, self._n_stored_rows)
+                return whole.view(number).reshape(-1, 1)[first:last]
             return self._weight.raw(first, last).view(number)
 
         moved = self._moved(numbers, start, stop)
@@ -122,7 +128,7 @@ class _Piece:
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         def numbers(first: int, last: int) -> NDArray[np.float32]:
             if self._is_vector:
-                return self._weight.rows(0, 1).reshape(-1, 1)[first:last]
+                return self._weight.rows(0, self._n_stored_rows).reshape(-1, 1)[first:last]
             return self._weight.rows(first, last)
 
         return self._moved(numbers, start, stop)
@@ -165,7 +171,7 @@ def _columns(rows: NDArray[Any], cols: range | Order) -> NDArray[Any]:
 
 def _piece_type(part: Part, weight: Weight) -> GgmlType:
     """The type in which the part's rows are had without loss."""
-    breaks_blocks = part.cols is not None or part.is_transposed or len(weight.shape) < 2
+    breaks_blocks = part.cols is not None or part.is_transposed
     return GgmlType.F32 if breaks_blocks and weight.type.is_quantized else weight.type
 
 

@@ -1,10 +1,12 @@
-"""The rules that declarations are written with: linear layers, norms, experts, one layer at a time."""
+"""The rules that declarations are written with: linear layers, norms, experts, layer by layer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from engine.convert.architecture import Order, Part, TensorRule
 from engine.convert.transformer import EMBEDDING, OUTPUT, Transformer
@@ -54,7 +56,7 @@ def tied_copies(h: Transformer) -> tuple[str, ...]:
     return (r"model\.embed_tokens\.weight", r"lm_head\.weight") if h.is_tied else ()
 
 
-class Layer(NamedTuple):
+class Layer(msgspec.Struct, frozen=True):
     """The names of layer `index` in the GGUF and in the checkpoint."""
 
     index: int
@@ -75,12 +77,18 @@ class Layer(NamedTuple):
         return tensor(self.ours + ours, self.theirs + theirs, *shape, change=change)
 
     def norm(
-        self, ours: str, theirs: str, n: int, *, change: Change | None = None
+        self, ours: str, theirs: str, n: int, *, is_required: bool = True
     ) -> Iterator[TensorRule]:
         """A norm's weight, and its bias if there is one."""
-        yield self.tensor(f"{ours}.weight", f"{theirs}.weight", n, change=change)
-        part = Part((f"{self.theirs}{theirs}.bias",), (n,))
-        yield TensorRule(f"{self.ours}{ours}.bias", (n,), (part,), is_required=False)
+        for kind in ("weight", "bias"):
+            part = Part((f"{self.theirs}{theirs}.{kind}",), (n,))
+            needed = is_required and kind == "weight"
+            yield TensorRule(f"{self.ours}{ours}.{kind}", (n,), (part,), is_required=needed)
+
+    def qk_norms(self, n_q: int, n_k: int, *, change: Change | None = None) -> Iterator[TensorRule]:
+        """The norms of queries and of keys."""
+        yield self.tensor("attn_q_norm.weight", "self_attn.q_norm.weight", n_q, change=change)
+        yield self.tensor("attn_k_norm.weight", "self_attn.k_norm.weight", n_k, change=change)
 
     def linear(
         self, ours: str, theirs: str, n_out: int, n_in: int, order: Order | None = None
@@ -97,9 +105,7 @@ class Layer(NamedTuple):
         parts = tuple(Part((name,), (n_out, n_in)) for name in names)
         return TensorRule(f"{self.ours}{ours}.weight", (n_experts, n_out, n_in), parts)
 
-    def slice(
-        self, ours: str, theirs: str, stored: tuple[int, ...], rows: range, cols: int | None = None
-    ) -> TensorRule:
+    def slice(self, ours: str, theirs: str, stored: tuple[int, ...], rows: range) -> TensorRule:
         """Some rows of a tensor that holds several; both names are whole, but for the layer's.
 
         Of a stack of matrices the same `rows` of each.

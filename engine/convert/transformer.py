@@ -116,6 +116,24 @@ def common_keys(config: Config, kinds: tuple[str, ...] = KINDS) -> dict[str, Val
     return keys | rope_keys(config, kinds)
 
 
+def within_window(config: Config) -> dict[str, Value]:
+    """The context of a model that llama.cpp runs without its sliding window.
+
+    Within one window it is the same.
+    """
+    n_ctx = min(config.count("max_position_embeddings"), config.count("sliding_window"))
+    return {"context_length": Value.u32(n_ctx)}
+
+
+def moe_keys(config: Config) -> dict[str, Value]:
+    """The width of the experts, and of the one that is always used, if there is one."""
+    keys = {"expert_feed_forward_length": Value.u32(config.count("moe_intermediate_size"))}
+    if config.has("shared_expert_intermediate_size"):
+        n_ff = config.count("shared_expert_intermediate_size")
+        keys["expert_shared_feed_forward_length"] = Value.u32(n_ff)
+    return keys
+
+
 def sliding_window_keys(config: Config, n_layers: int) -> dict[str, Value]:
     """The window of the layers that attend to the last tokens only, and which these are."""
     kinds = config.texts("layer_types", n_layers)

@@ -6,10 +6,52 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.convert.architecture import Architecture
+from engine.convert.architectures.cohere import COHERE2, COMMAND_R
+from engine.convert.architectures.deepseek import DEEPSEEK2
+from engine.convert.architectures.gemma import GEMMA, GEMMA2, GEMMA3
+from engine.convert.architectures.gemma4 import GEMMA4
+from engine.convert.architectures.glm import GLM4
+from engine.convert.architectures.gpt_oss import GPT_OSS
+from engine.convert.architectures.granite import GRANITE, GRANITE_MOE
 from engine.convert.architectures.llama import LLAMA
+from engine.convert.architectures.minicpm import MINICPM
+from engine.convert.architectures.olmo import OLMO2, OLMOE
+from engine.convert.architectures.phi import PHI2, PHI3
+from engine.convert.architectures.qwen import QWEN2, QWEN2MOE, QWEN3, QWEN3MOE
+from engine.convert.architectures.qwen35 import QWEN35, QWEN35MOE
+from engine.convert.architectures.smollm3 import SMOLLM3
+from engine.convert.architectures.stablelm import STABLELM
+from engine.convert.architectures.starcoder2 import STARCODER2
 from engine.errors import CorruptFile, UnsupportedArchitecture
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA,)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    LLAMA,
+    COHERE2,
+    COMMAND_R,
+    DEEPSEEK2,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    GEMMA4,
+    GLM4,
+    GPT_OSS,
+    GRANITE,
+    GRANITE_MOE,
+    MINICPM,
+    OLMO2,
+    OLMOE,
+    PHI2,
+    PHI3,
+    QWEN2,
+    QWEN2MOE,
+    QWEN3,
+    QWEN35,
+    QWEN35MOE,
+    QWEN3MOE,
+    SMOLLM3,
+    STABLELM,
+    STARCODER2,
+)
 
 
 def find_architecture(config: Mapping[str, Any]) -> Architecture:

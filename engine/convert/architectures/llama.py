@@ -1,4 +1,4 @@
-"""Llama and its kin: Mistral and Mixtral, which are the same network, SmolLM3 and Granite.
+"""Llama, and Mistral and Mixtral, which are the same network.
 
 Source: llama.cpp conversion/llama.py.
 """
@@ -20,7 +20,7 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import Transformer, common_keys, read_transformer, within_window
 from engine.gguf_values import Value
 
 
@@ -34,18 +34,16 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         "rope.dimension_count": Value.u32(h.head_dim),
     }
     if config.has("sliding_window"):
-        # llama.cpp runs this architecture without a window; within one window it is the same.
-        n_ctx = min(config.count("max_position_embeddings"), config.count("sliding_window"))
-        keys["context_length"] = Value.u32(n_ctx)
+        keys |= within_window(config)
     return Declared(
         keys,
-        rules=tuple(_rules(h, n_experts)),
+        rules=tuple(rules(h, n_experts)),
         made=rope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
 
 
-def _rules(h: Transformer, n_experts: int) -> Iterator[TensorRule]:
+def rules(h: Transformer, n_experts: int = 0) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
     for layer in map(Layer, range(h.n_layers)):

@@ -1,0 +1,79 @@
+"""Cohere Command-R (1 and 2) and Aya. Source: llama.cpp conversion/command_r.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
+from engine.convert.config import Config, unsupported
+from engine.convert.rope import require_full_rotation
+from engine.convert.rules import (
+    BUFFERS,
+    Layer,
+    attention,
+    embedding,
+    gated_ffn,
+    tensor,
+    tied_copies,
+)
+from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.gguf_values import Value
+
+WINDOW_PERIOD = 4
+
+
+def declare_command_r(config: Config, shapes: Shapes) -> Declared:
+    require_full_rotation(config)
+    h = read_transformer(config, shapes, tied=True)
+    keys = _keys(config)
+    if config.has("model_max_length"):
+        # What the model was trained on; max_position_embeddings is less there.
+        keys["context_length"] = Value.u32(config.count("model_max_length"))
+    has_qk_norms = config.flag("use_qk_norm", False)
+    rules = tuple(_rules(h, has_qk_norms=has_qk_norms))
+    return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
+    h = read_transformer(config, shapes, tied=True)
+    kinds = config.texts("layer_types", h.n_layers)
+    expected = [
+        "sliding_attention" if (i + 1) % WINDOW_PERIOD else "full_attention"
+        for i in range(h.n_layers)
+    ]
+    pattern = config.count("sliding_window_pattern", WINDOW_PERIOD)
+    if (kinds and kinds != expected) or pattern != WINDOW_PERIOD:
+        raise unsupported("sliding windows in other layers than usual")
+    n_rot = int(config.number("rotary_pct", 1.0) * (h.n_embd // h.n_heads))
+    keys = _keys(config) | {
+        "attention.sliding_window": Value.u32(config.count("sliding_window")),
+        "vocab_size": Value.u32(h.n_vocab),
+        "rope.dimension_count": Value.u32(n_rot),
+    }
+    rules = tuple(_rules(h, has_qk_norms=False))
+    return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def _keys(config: Config) -> dict[str, Value]:
+    return common_keys(config, ("default",)) | {
+        "logit_scale": Value.f32(config.number("logit_scale", 0.0625)),
+        "rope.scaling.type": Value.string("none"),
+    }
+
+
+def _rules(h: Transformer, *, has_qk_norms: bool) -> Iterator[TensorRule]:
+    """Attention and network side by side have one norm in common."""
+    yield from embedding(h)
+    yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
+    for layer in map(Layer, range(h.n_layers)):
+        yield from layer.norm("attn_norm", "input_layernorm", h.n_embd)
+        yield from attention(layer, h)
+        if has_qk_norms:
+            q, k = "self_attn.q_norm.weight", "self_attn.k_norm.weight"
+            yield layer.tensor("attn_q_norm.weight", q, h.n_heads, h.head_dim)
+            yield layer.tensor("attn_k_norm.weight", k, h.n_kv_heads, h.head_dim)
+        yield from gated_ffn(layer, h.n_embd, h.n_ff)
+
+
+COMMAND_R = Architecture("command-r", ("CohereForCausalLM",), ("cohere",), declare_command_r)
+COHERE2 = Architecture("cohere2", ("Cohere2ForCausalLM",), ("cohere2",), declare_cohere2)

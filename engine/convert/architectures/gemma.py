@@ -1,0 +1,135 @@
+"""Gemma 1, 2 and 3, the text part.
+
+Source: llama.cpp conversion/gemma.py; src/models/gemma.cpp, gemma2.cpp, gemma3.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
+from engine.convert.config import Config, unsupported
+from engine.convert.rope import rope_keys, rope_of
+from engine.convert.rules import (
+    BUFFERS,
+    Layer,
+    attention,
+    embedding,
+    gated_ffn,
+    plus_one,
+    tensor,
+    tied_copies,
+)
+from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.gguf_values import Value
+
+GELU = ("gelu_pytorch_tanh", "gelu")  # "gelu" in old configs means the tanh one too
+LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
+
+
+def declare_gemma(config: Config, shapes: Shapes) -> Declared:
+    h = _read(config, shapes)
+    if rope_of(config).number("rope_theta", 10_000.0) != 10_000.0:
+        raise unsupported("another rope_theta than Gemma's")
+    return _declared(h, _base_keys(config), has_post_norms=False)
+
+
+def declare_gemma2(config: Config, shapes: Shapes) -> Declared:
+    h = _read(config, shapes)
+    _check_attention_scale(config, h, "gemma2")
+    _check_pattern(config, h, period=2)
+    keys = _base_keys(config) | {
+        "attn_logit_softcapping": Value.f32(config.number("attn_logit_softcapping", 50.0)),
+        "final_logit_softcapping": Value.f32(config.number("final_logit_softcapping", 30.0)),
+        "attention.sliding_window": Value.u32(config.count("sliding_window", 4096)),
+    }
+    return _declared(h, keys, has_post_norms=True)
+
+
+def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
+    config = config.under(
+        max_position_embeddings=131_072, num_attention_heads=8, num_key_value_heads=4,
+        head_dim=256, rms_norm_eps=1e-6,
+    )  # fmt: skip
+    h = _read(config, shapes)
+    _check_attention_scale(config, h, "gemma3")
+    if config.has("attn_logit_softcapping"):
+        raise unsupported("capped attention")
+    keys = common_keys(config)
+    keys["rope.freq_base"] = Value.f32(rope_of(config).number("rope_theta", 1_000_000.0))
+    if config.has("final_logit_softcapping"):
+        keys["final_logit_softcapping"] = Value.f32(config.number("final_logit_softcapping"))
+    if config.count("sliding_window_pattern", 6) != 1:
+        _check_pattern(config, h, period=6)
+        keys["attention.sliding_window"] = Value.u32(config.count("sliding_window"))
+    local = rope_of(config, "sliding_attention")
+    nested = config.section("rope_parameters").has("sliding_attention")
+    if nested or config.has("rope_local_base_freq"):
+        theta = local.number("rope_theta") if nested else config.number("rope_local_base_freq")
+        keys["rope.freq_base_swa"] = Value.f32(theta)
+    return _declared(h, keys, has_post_norms=True, has_qk_norms=True)
+
+
+def _read(config: Config, shapes: Shapes) -> Transformer:
+    return read_transformer(config, shapes, tied=True, activations=GELU)
+
+
+def _base_keys(config: Config) -> dict[str, Value]:
+    """Gemma 1 and 2 rotate as llama.cpp does by default."""
+    keys = common_keys(config)
+    return {key: value for key, value in keys.items() if key not in rope_keys(config)}
+
+
+def _check_attention_scale(config: Config, h: Transformer, name: str) -> None:
+    """llama.cpp scales by the head's size, in the 27B by the share of a head in the embedding."""
+    is_27b = h.n_layers == LAYERS_OF_27B[name]
+    expected = h.n_embd // h.n_heads if is_27b else h.head_dim
+    if config.number("query_pre_attn_scalar", expected) != expected:
+        raise unsupported("an attention scale of its own")
+
+
+def _check_pattern(config: Config, h: Transformer, period: int) -> None:
+    """llama.cpp attends to all tokens in every `period`th layer, to a window in the others."""
+    kinds = config.texts("layer_types", h.n_layers)
+    expected = [
+        "sliding_attention" if (i + 1) % period else "full_attention" for i in range(h.n_layers)
+    ]
+    pattern = config.count("sliding_window_pattern", period)
+    if (kinds and kinds != expected) or pattern != period:
+        raise unsupported("sliding windows in other layers than usual")
+
+
+def _declared(
+    h: Transformer, keys: dict[str, Value], *, has_post_norms: bool, has_qk_norms: bool = False
+) -> Declared:
+    rules = tuple(_rules(h, has_post_norms, has_qk_norms))
+    return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def _rules(h: Transformer, has_post_norms: bool, has_qk_norms: bool) -> Iterator[TensorRule]:
+    yield from embedding(h)
+    yield tensor("output_norm.weight", "model.norm.weight", h.n_embd, change=plus_one)
+    norms = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+    if has_post_norms:
+        norms |= {
+            "post_attention_norm": "post_attention_layernorm",
+            "ffn_norm": "pre_feedforward_layernorm",
+            "post_ffw_norm": "post_feedforward_layernorm",
+        }
+    for layer in map(Layer, range(h.n_layers)):
+        for ours, theirs in norms.items():
+            yield layer.tensor(f"{ours}.weight", f"{theirs}.weight", h.n_embd, change=plus_one)
+        yield from attention(layer, h)
+        if has_qk_norms:
+            yield from layer.qk_norms(h.head_dim, h.head_dim, change=plus_one)
+        yield from gated_ffn(layer, h.n_embd, h.n_ff)
+
+
+GEMMA = Architecture("gemma", ("GemmaForCausalLM",), ("gemma",), declare_gemma)
+GEMMA2 = Architecture("gemma2", ("Gemma2ForCausalLM",), ("gemma2",), declare_gemma2)
+GEMMA3 = Architecture(
+    "gemma3",
+    ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
+    ("gemma3", "gemma3_text"),
+    declare_gemma3,
+)

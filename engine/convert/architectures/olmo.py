@@ -1,0 +1,85 @@
+"""OLMo 2 and 3, which have their norms after attention and network, and OLMoE.
+
+Source: llama.cpp conversion/olmo.py; src/models/olmo2.cpp, olmoe.cpp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
+from engine.convert.config import Config, unsupported
+from engine.convert.rope import require_full_rotation
+from engine.convert.rules import (
+    BUFFERS,
+    Layer,
+    attention,
+    embedding,
+    experts_ffn,
+    gated_ffn,
+    tensor,
+    tied_copies,
+)
+from engine.convert.transformer import (
+    Transformer,
+    common_keys,
+    read_transformer,
+    sliding_window_keys,
+)
+from engine.gguf_values import Value
+
+
+def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
+    """Also OLMo 3, where the config has a sliding window."""
+    require_full_rotation(config)
+    h = read_transformer(config, shapes)
+    keys = common_keys(config)
+    if config.has("sliding_window"):
+        keys |= sliding_window_keys(config, h.n_layers)
+    return Declared(keys, tuple(_olmo2_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
+    require_full_rotation(config)
+    if config.flag("norm_topk_prob", False):
+        raise unsupported("normalized weights of its experts")
+    if config.has("clip_qkv"):
+        raise unsupported("clipped attention")
+    h = read_transformer(config, shapes)
+    keys = common_keys(config) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
+    n_experts = config.count("num_experts")
+    rules = tuple(_olmoe_rules(h, n_experts))
+    return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def _olmo2_rules(h: Transformer) -> Iterator[TensorRule]:
+    yield from embedding(h)
+    yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
+    for layer in map(Layer, range(h.n_layers)):
+        yield from _attention(layer, h)
+        yield from layer.norm("post_attention_norm", "post_attention_layernorm", h.n_embd)
+        yield from gated_ffn(layer, h.n_embd, h.n_ff)
+        yield from layer.norm("post_ffw_norm", "post_feedforward_layernorm", h.n_embd)
+
+
+def _olmoe_rules(h: Transformer, n_experts: int) -> Iterator[TensorRule]:
+    yield from embedding(h)
+    yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
+    for layer in map(Layer, range(h.n_layers)):
+        yield from layer.norm("attn_norm", "input_layernorm", h.n_embd)
+        yield from _attention(layer, h)
+        yield from layer.norm("ffn_norm", "post_attention_layernorm", h.n_embd)
+        yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", n_experts, h.n_embd)
+        yield from experts_ffn(layer, n_experts, h.n_embd, h.n_ff)
+
+
+def _attention(layer: Layer, h: Transformer) -> Iterator[TensorRule]:
+    """All heads are normalized together."""
+    yield from attention(layer, h)
+    yield from layer.qk_norms(h.n_q, h.n_kv)
+
+
+OLMO2 = Architecture(
+    "olmo2", ("Olmo2ForCausalLM", "Olmo3ForCausalLM"), ("olmo2", "olmo3"), declare_olmo2
+)
+OLMOE = Architecture("olmoe", ("OlmoeForCausalLM",), ("olmoe",), declare_olmoe)
