@@ -43,8 +43,13 @@ def rope_kind(rope: Config) -> str:
     return "longrope" if kind == "su" else kind
 
 
-def rope_keys(config: Config, kinds: tuple[str, ...] = KINDS) -> dict[str, Value]:
-    """The keys of the rotary embedding; raises UnsupportedArchitecture for one not of `kinds`."""
+def rope_keys(
+    config: Config, kinds: tuple[str, ...] = KINDS, theta: float = 10_000.0
+) -> dict[str, Value]:
+    """The keys of the rotary embedding, whose base is `theta` where the config does not say.
+
+    Raises UnsupportedArchitecture for one that is not of `kinds`.
+    """
     rope = rope_of(config)
     kind = rope_kind(rope)
     if kind not in kinds:
@@ -67,8 +72,7 @@ def rope_keys(config: Config, kinds: tuple[str, ...] = KINDS) -> dict[str, Value
         ):
             if theirs and rope.has(theirs):
                 keys[f"rope.scaling.{name}"] = Value.f32(rope.number(theirs))
-    if rope.has("rope_theta"):
-        keys["rope.freq_base"] = Value.f32(rope.number("rope_theta"))
+    keys["rope.freq_base"] = Value.f32(rope.number("rope_theta", theta))
     return keys
 
 

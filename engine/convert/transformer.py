@@ -1,7 +1,6 @@
 """What most architectures share: their hyperparameters, and the keys that say them.
 
-A key is written for each field that config.json has, as llama.cpp's converter does
-(conversion/base.py); which of them a model cannot do without, its declaration asks for.
+Source of the keys: llama.cpp conversion/base.py, TextModel.set_gguf_parameters.
 """
 
 from __future__ import annotations
@@ -17,20 +16,13 @@ EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 MAX_LAYERS = 1024
 
 # GGUF's key -> the fields of config.json, the first present counts
-COUNTS = (
-    ("context_length", ("max_position_embeddings", "n_ctx", "n_positions")),
-    ("embedding_length", ("hidden_size", "n_embd")),
-    ("feed_forward_length", ("intermediate_size", "n_inner")),
-    ("attention.head_count", ("num_attention_heads", "n_head")),
-    ("attention.head_count_kv", ("num_key_value_heads",)),
-    ("attention.key_length", ("head_dim",)),
-    ("attention.value_length", ("head_dim",)),
+EXPERTS = (
     ("expert_count", ("num_local_experts", "num_experts", "n_routed_experts")),
     ("expert_used_count", ("num_experts_per_tok", "num_experts_per_token", "top_k_experts")),
     ("expert_group_count", ("n_group",)),
     ("expert_group_used_count", ("topk_group",)),
 )
-NUMBERS = (
+NORMS = (
     ("attention.layer_norm_rms_epsilon", ("rms_norm_eps", "norm_eps")),
     ("attention.layer_norm_epsilon", ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")),
 )
@@ -99,21 +91,37 @@ def read_transformer(
     )
 
 
-def common_keys(config: Config, kinds: tuple[str, ...] = KINDS) -> dict[str, Value]:
-    """The keys of the fields that are there; of rotary embeddings those of `kinds` can be done."""
-    keys = {"block_count": Value.u32(config.count("num_hidden_layers", largest=MAX_LAYERS))}
-    for ours, theirs in COUNTS:
+def common_keys(
+    config: Config, h: Transformer, *, ropes: tuple[str, ...] = KINDS, rope_theta: float = 10_000.0
+) -> dict[str, Value]:
+    """The keys that most architectures have.
+
+    `ropes` are the kinds of rotary embeddings that can be done, `rope_theta` is the base of one
+    that does not say.
+    """
+    sizes = {
+        "block_count": h.n_layers,
+        "context_length": config.count("max_position_embeddings", 2048),
+        "embedding_length": h.n_embd,
+        "feed_forward_length": h.n_ff,
+        "attention.head_count": h.n_heads,
+        "attention.head_count_kv": h.n_kv_heads,
+        "attention.key_length": h.head_dim,
+        "attention.value_length": h.head_dim,
+    }
+    for ours, theirs in EXPERTS:
         if name := config.find(*theirs):
-            keys[ours] = Value.u32(config.count(name, smallest=0))
-    for ours, theirs in NUMBERS:
-        if name := config.find(*theirs):
+            sizes[ours] = config.count(name, smallest=0)
+    keys = {key: Value.u32(size) for key, size in sizes.items()}
+    for ours, names in NORMS:
+        if name := config.find(*names):
             keys[ours] = Value.f32(config.number(name))
     if name := config.find("scoring_func", "score_function", "moe_router_activation_func"):
         function = config.text(name)
         if function not in GATING:
             raise unsupported(f"experts chosen by {function[:40]!a}")
         keys["expert_gating_func"] = Value.u32(GATING[function])
-    return keys | rope_keys(config, kinds)
+    return keys | rope_keys(config, ropes, rope_theta)
 
 
 def within_window(config: Config) -> dict[str, Value]:

@@ -25,7 +25,7 @@ WINDOW_PERIOD = 4
 def declare_command_r(config: Config, shapes: Shapes) -> Declared:
     require_full_rotation(config)
     h = read_transformer(config, shapes, tied=True)
-    keys = _keys(config)
+    keys = _keys(config, h)
     if config.has("model_max_length"):
         # What the model was trained on; max_position_embeddings is less there.
         keys["context_length"] = Value.u32(config.count("model_max_length"))
@@ -45,7 +45,7 @@ def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
     if (kinds and kinds != expected) or pattern != WINDOW_PERIOD:
         raise unsupported("sliding windows in other layers than usual")
     n_rot = int(config.number("rotary_pct", 1.0) * (h.n_embd // h.n_heads))
-    keys = _keys(config) | {
+    keys = _keys(config, h) | {
         "attention.sliding_window": Value.u32(config.count("sliding_window")),
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(n_rot),
@@ -54,8 +54,8 @@ def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 
-def _keys(config: Config) -> dict[str, Value]:
-    return common_keys(config, ("default",)) | {
+def _keys(config: Config, h: Transformer) -> dict[str, Value]:
+    return common_keys(config, h, ropes=("default",)) | {
         "logit_scale": Value.f32(config.number("logit_scale", 0.0625)),
         "rope.scaling.type": Value.string("none"),
     }

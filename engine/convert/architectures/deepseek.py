@@ -74,7 +74,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     if config.count("moe_layer_freq", 1) != 1:
         raise unsupported("experts in some of its layers only")
     return Declared(
-        keys=common_keys(config) | _keys(config, h, a, moe),
+        keys=common_keys(config, h) | _keys(config, h, a, moe),
         rules=tuple(_rules(h, a, moe)),
         # The layers after the last one predict further tokens, for speed only.
         ignored=(*BUFFERS, *tied_copies(h), _layers_from(h.n_layers)),

@@ -31,14 +31,14 @@ def declare_gemma(config: Config, shapes: Shapes) -> Declared:
     h = _read(config, shapes)
     if rope_of(config).number("rope_theta", 10_000.0) != 10_000.0:
         raise unsupported("another rope_theta than Gemma's")
-    return _declared(h, _base_keys(config), has_post_norms=False)
+    return _declared(h, _base_keys(config, h), has_post_norms=False)
 
 
 def declare_gemma2(config: Config, shapes: Shapes) -> Declared:
     h = _read(config, shapes)
     _check_attention_scale(config, h, "gemma2")
     _check_pattern(config, h, period=2)
-    keys = _base_keys(config) | {
+    keys = _base_keys(config, h) | {
         "attn_logit_softcapping": Value.f32(config.number("attn_logit_softcapping", 50.0)),
         "final_logit_softcapping": Value.f32(config.number("final_logit_softcapping", 30.0)),
         "attention.sliding_window": Value.u32(config.count("sliding_window", 4096)),
@@ -55,8 +55,7 @@ def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
     _check_attention_scale(config, h, "gemma3")
     if config.has("attn_logit_softcapping"):
         raise unsupported("capped attention")
-    keys = common_keys(config)
-    keys["rope.freq_base"] = Value.f32(rope_of(config).number("rope_theta", 1_000_000.0))
+    keys = common_keys(config, h, rope_theta=1_000_000.0)
     if config.has("final_logit_softcapping"):
         keys["final_logit_softcapping"] = Value.f32(config.number("final_logit_softcapping"))
     if config.count("sliding_window_pattern", 6) != 1:
@@ -74,9 +73,9 @@ def _read(config: Config, shapes: Shapes) -> Transformer:
     return read_transformer(config, shapes, tied=True, activations=GELU)
 
 
-def _base_keys(config: Config) -> dict[str, Value]:
+def _base_keys(config: Config, h: Transformer) -> dict[str, Value]:
     """Gemma 1 and 2 rotate as llama.cpp does by default."""
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     return {key: value for key, value in keys.items() if key not in rope_keys(config)}
 
 

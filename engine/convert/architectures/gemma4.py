@@ -70,7 +70,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes, tied=True, activations=("gelu_pytorch_tanh",))
     g = _read(config, h)
     return Declared(
-        keys=common_keys(config, ("proportional",)) | _keys(config, h, g),
+        keys=common_keys(config, h, ropes=("proportional",)) | _keys(config, h, g),
         rules=tuple(_rules(h, g)),
         made=(_rotated_share(config, max(heads.dim for heads in g.heads)),),
         ignored=(*BUFFERS, *tied_copies(h)),

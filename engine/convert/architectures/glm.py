@@ -28,7 +28,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("positions in pictures")
     h = read_transformer(config, shapes)
     n_rot = int(h.head_dim * rope.number("partial_rotary_factor", 0.5))
-    keys = common_keys(config) | {"rope.dimension_count": Value.u32(n_rot)}
+    keys = common_keys(config, h) | {"rope.dimension_count": Value.u32(n_rot)}
     return Declared(keys, tuple(_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
 
 

@@ -29,7 +29,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     require_full_rotation(config)
     h = read_transformer(config, shapes)
     n_experts = config.count("num_local_experts", 0, smallest=0)
-    keys = common_keys(config, (*KINDS, "llama3")) | {
+    keys = common_keys(config, h, ropes=(*KINDS, "llama3")) | {
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(h.head_dim),
     }

@@ -14,7 +14,7 @@ from engine.gguf_values import Value
 def declare(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
     residual = config.number("scale_depth") / h.n_layers**0.5
-    keys = common_keys(config, ("default", "linear", "longrope")) | {
+    keys = common_keys(config, h, ropes=("default", "linear", "longrope")) | {
         "embedding_scale": Value.f32(config.number("scale_emb")),
         "residual_scale": Value.f32(residual),
         "logit_scale": Value.f32(h.n_embd / config.number("dim_model_base")),

@@ -33,7 +33,7 @@ def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
     """Also OLMo 3, where the config has a sliding window."""
     require_full_rotation(config)
     h = read_transformer(config, shapes)
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     if config.has("sliding_window"):
         keys |= sliding_window_keys(config, h.n_layers)
     return Declared(keys, tuple(_olmo2_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
@@ -46,7 +46,7 @@ def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
     if config.has("clip_qkv"):
         raise unsupported("clipped attention")
     h = read_transformer(config, shapes)
-    keys = common_keys(config) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
+    keys = common_keys(config, h) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
     n_experts = config.count("num_experts")
     rules = tuple(_olmoe_rules(h, n_experts))
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))

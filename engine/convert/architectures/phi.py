@@ -20,16 +20,13 @@ def declare_phi2(config: Config, shapes: Shapes) -> Declared:
     if config.flag("qk_layernorm", False):
         raise unsupported("norms of queries and keys")
     h = read_transformer(config, shapes, activations=("gelu_new",))
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     for key in rope_keys(config):
         del keys[key]
     if rope_of(config).number("rope_theta", 10_000.0) != 10_000.0:
         raise unsupported("another rope_theta than Phi-2's")
     n_rot = int(rope_of(config).number("partial_rotary_factor", 0.5) * h.n_embd) // h.n_heads
-    keys |= {
-        "attention.head_count_kv": Value.u32(h.n_kv_heads),
-        "rope.dimension_count": Value.u32(n_rot),
-    }
+    keys["rope.dimension_count"] = Value.u32(n_rot)
     return Declared(keys, tuple(_phi2_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
 
 
@@ -42,12 +39,11 @@ def declare_phi3(config: Config, shapes: Shapes) -> Declared:
     n_rot = int(rope.number("partial_rotary_factor", 1.0) * h.n_embd) // h.n_heads
     n_ctx = config.count("max_position_embeddings")
     original = rope.count("original_max_position_embeddings", n_ctx)
-    keys = common_keys(config, ("default", "longrope", "yarn"))
+    keys = common_keys(config, h, ropes=("default", "longrope", "yarn"))
     keys = {key: value for key, value in keys.items() if not key.startswith("rope.scaling.")}
     keys |= {
         "rope.scaling.original_context_length": Value.u32(original),
         "rope.dimension_count": Value.u32(n_rot),
-        "rope.freq_base": Value.f32(rope.number("rope_theta", 10_000.0)),
         # Zero tells llama.cpp a Phi-4 from the others.
         "attention.sliding_window": Value.u32(config.count("sliding_window", 0)),
     }

@@ -36,7 +36,7 @@ def declare(
     """A Qwen 2; of 3 it has norms of queries and keys."""
     require_full_rotation(config)
     h = read_transformer(config, shapes)
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     if config.flag("use_sliding_window", False):
         keys |= within_window(config)
     if is_moe:

@@ -79,7 +79,7 @@ def declare(config: Config, shapes: Shapes, *, is_moe: bool) -> Declared:
     if not config.flag("attn_output_gate", True):
         raise unsupported("attention without a gate")
     is_linear = _linear_layers(config, h.n_layers)
-    keys = common_keys(config) | _keys(config, h, a, is_linear)
+    keys = common_keys(config, h) | _keys(config, h, a, is_linear)
     if is_moe:
         keys |= moe_keys(config)
     return Declared(

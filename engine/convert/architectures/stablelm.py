@@ -23,7 +23,7 @@ from engine.gguf_values import Value
 def declare(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
     is_parallel = config.flag("use_parallel_residual", True)
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     for key in rope_keys(config):
         del keys[key]
     n_rot = int(rope_of(config).number("partial_rotary_factor", 0.25) * h.head_dim)

@@ -16,7 +16,7 @@ GELU = ("gelu_pytorch_tanh",)
 def declare(config: Config, shapes: Shapes) -> Declared:
     require_full_rotation(config)
     h = read_transformer(config, shapes, tied=True, activations=GELU)
-    keys = common_keys(config)
+    keys = common_keys(config, h)
     if config.has("sliding_window"):
         keys |= within_window(config)
     return Declared(keys, tuple(_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
