@@ -205,14 +205,16 @@ def read_safetensors_header(path: Path) -> list[StoredTensor]:
     try:
         size_bytes = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(8)
-            header_bytes = int.from_bytes(start, "little")
-            if start[:2] == b"PK" or start[:1] == b"\x80":
+            start = file.read(9)
+            header_bytes = int.from_bytes(start[:8], "little")
+            # A length may begin as a pickle or a zip does, but not go on with a brace.
+            if start.startswith((b"PK", b"\x80")) and start[8:] != b"{":
                 raise refuse_pickle(path)
             if len(start) < 8 or header_bytes > MAX_HEADER_BYTES:
                 raise CorruptFile(f"{path.name} is not a safetensors file.", hint=COMPLETE_HINT)
             if header_bytes > size_bytes - 8:
                 raise _incomplete(path, "it ends within its header")
+            file.seek(8)
             header = msgspec.json.decode(file.read(header_bytes))
     except OSError as e:
         raise read_error(e, path) from e

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Change = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 
 BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attention\.bias", r".*\.masked_bias")
 """What old checkpoints store of what is computed."""
@@ -24,6 +24,13 @@ BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attention\.bias", r".*\.masked_bia
 def plus_one(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Gemma and its kin store norms around 0, llama.cpp around 1."""
     return values + 1
+
+
+def scaled(factor: float) -> Change:
+    """What multiplies all numbers by `factor`."""
+    import numpy as np
+
+    return lambda values: values * np.float32(factor)
 
 
 def interleaved(n_rows: int, n_heads: int) -> Order:
@@ -91,13 +98,20 @@ class Layer(msgspec.Struct, frozen=True):
         yield self.tensor("attn_k_norm.weight", "self_attn.k_norm.weight", n_k, change=change)
 
     def linear(
-        self, ours: str, theirs: str, n_out: int, n_in: int, order: Order | None = None
+        self,
+        ours: str,
+        theirs: str,
+        n_out: int,
+        n_in: int,
+        *,
+        order: Order | None = None,
+        change: Change | None = None,
     ) -> Iterator[TensorRule]:
         """A matrix, and its bias if there is one; `order` is that of the rows."""
-        rows = Part((f"{self.theirs}{theirs}.weight",), (n_out, n_in), order=order)
-        bias = Part((f"{self.theirs}{theirs}.bias",), (n_out,), order=order)
-        yield TensorRule(f"{self.ours}{ours}.weight", (n_out, n_in), (rows,))
-        yield TensorRule(f"{self.ours}{ours}.bias", (n_out,), (bias,), is_required=False)
+        for kind, shape in (("weight", (n_out, n_in)), ("bias", (n_out,))):
+            part = Part((f"{self.theirs}{theirs}.{kind}",), shape, order=order)
+            name = f"{self.ours}{ours}.{kind}"
+            yield TensorRule(name, shape, (part,), change, is_required=kind == "weight")
 
     def experts(self, ours: str, theirs: str, n_experts: int, n_out: int, n_in: int) -> TensorRule:
         """One matrix of every expert, stacked; `theirs` has {} where the expert's number goes."""
@@ -125,15 +139,18 @@ class Layer(msgspec.Struct, frozen=True):
 
 
 def attention(
-    layer: Layer, h: Transformer, *, is_interleaved: bool = False, theirs: str = "self_attn."
+    layer: Layer, h: Transformer, *, is_interleaved: bool = False, q_change: Change | None = None
 ) -> Iterator[TensorRule]:
     """Query, key, value and output projections; `is_interleaved` for llama.cpp's "norm" rope."""
     order_q = interleaved(h.n_q, h.n_heads) if is_interleaved else None
     order_k = interleaved(h.n_kv, h.n_kv_heads) if is_interleaved else None
-    yield from layer.linear("attn_q", f"{theirs}q_proj", h.n_q, h.n_embd, order_q)
-    yield from layer.linear("attn_k", f"{theirs}k_proj", h.n_kv, h.n_embd, order_k)
-    yield from layer.linear("attn_v", f"{theirs}v_proj", h.n_kv, h.n_embd)
-    yield from layer.linear("attn_output", f"{theirs}o_proj", h.n_embd, h.n_q)
+    stem = "self_attn."
+    yield from layer.linear(
+        "attn_q", f"{stem}q_proj", h.n_q, h.n_embd, order=order_q, change=q_change
+    )
+    yield from layer.linear("attn_k", f"{stem}k_proj", h.n_kv, h.n_embd, order=order_k)
+    yield from layer.linear("attn_v", f"{stem}v_proj", h.n_kv, h.n_embd)
+    yield from layer.linear("attn_output", f"{stem}o_proj", h.n_embd, h.n_q)
 
 
 def gated_ffn(

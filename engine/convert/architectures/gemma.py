@@ -5,6 +5,7 @@ Source: llama.cpp conversion/gemma.py; src/models/gemma.cpp, gemma2.cpp, gemma3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
@@ -12,11 +13,13 @@ from engine.convert.config import Config, unsupported
 from engine.convert.rope import rope_keys, rope_of
 from engine.convert.rules import (
     BUFFERS,
+    Change,
     Layer,
     attention,
     embedding,
     gated_ffn,
     plus_one,
+    scaled,
     tensor,
     tied_copies,
 )
@@ -24,7 +27,6 @@ from engine.convert.transformer import Transformer, common_keys, read_transforme
 from engine.gguf_values import Value
 
 GELU = ("gelu_pytorch_tanh", "gelu")  # "gelu" in old configs means the tanh one too
-LAYERS_OF_27B = {"gemma2": 46, "gemma3": 62}
 
 
 def declare_gemma(config: Config, shapes: Shapes) -> Declared:
@@ -36,14 +38,14 @@ def declare_gemma(config: Config, shapes: Shapes) -> Declared:
 
 def declare_gemma2(config: Config, shapes: Shapes) -> Declared:
     h = _read(config, shapes)
-    _check_attention_scale(config, h, "gemma2")
     _check_pattern(config, h, period=2)
     keys = _base_keys(config, h) | {
         "attn_logit_softcapping": Value.f32(config.number("attn_logit_softcapping", 50.0)),
         "final_logit_softcapping": Value.f32(config.number("final_logit_softcapping", 30.0)),
         "attention.sliding_window": Value.u32(config.count("sliding_window", 4096)),
     }
-    return _declared(h, keys, has_post_norms=True)
+    q_change = _query_change(config, h, layers_of_27b=46)
+    return _declared(h, keys, has_post_norms=True, q_change=q_change)
 
 
 def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
@@ -52,7 +54,6 @@ def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
         head_dim=256, rms_norm_eps=1e-6,
     )  # fmt: skip
     h = _read(config, shapes)
-    _check_attention_scale(config, h, "gemma3")
     if config.has("attn_logit_softcapping"):
         raise unsupported("capped attention")
     keys = common_keys(config, h, rope_theta=1_000_000.0)
@@ -66,6 +67,9 @@ def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
     if nested or config.has("rope_local_base_freq"):
         theta = local.number("rope_theta") if nested else config.number("rope_local_base_freq")
         keys["rope.freq_base_swa"] = Value.f32(theta)
+    if _query_change(config, h, layers_of_27b=62):
+        # A norm comes between the query's matrix and what is scaled.
+        raise unsupported("an attention scale of its own")
     return _declared(h, keys, has_post_norms=True, has_qk_norms=True)
 
 
@@ -79,12 +83,14 @@ def _base_keys(config: Config, h: Transformer) -> dict[str, Value]:
     return {key: value for key, value in keys.items() if key not in rope_keys(config)}
 
 
-def _check_attention_scale(config: Config, h: Transformer, name: str) -> None:
-    """llama.cpp scales by the head's size, in the 27B by the share of a head in the embedding."""
-    is_27b = h.n_layers == LAYERS_OF_27B[name]
-    expected = h.n_embd // h.n_heads if is_27b else h.head_dim
-    if config.number("query_pre_attn_scalar", expected) != expected:
-        raise unsupported("an attention scale of its own")
+def _query_change(config: Config, h: Transformer, layers_of_27b: int) -> Change | None:
+    """What makes up for the scale of llama.cpp, where the model's own is another one.
+
+    That goes by the size of a head, in the 27B by its share of the embedding.
+    """
+    usual = h.n_embd // h.n_heads if h.n_layers == layers_of_27b else h.head_dim
+    own = config.number("query_pre_attn_scalar", usual)
+    return None if own == usual else scaled(math.sqrt(usual / own))
 
 
 def _check_pattern(config: Config, h: Transformer, period: int) -> None:
@@ -99,13 +105,20 @@ def _check_pattern(config: Config, h: Transformer, period: int) -> None:
 
 
 def _declared(
-    h: Transformer, keys: dict[str, Value], *, has_post_norms: bool, has_qk_norms: bool = False
+    h: Transformer,
+    keys: dict[str, Value],
+    *,
+    has_post_norms: bool,
+    has_qk_norms: bool = False,
+    q_change: Change | None = None,
 ) -> Declared:
-    rules = tuple(_rules(h, has_post_norms, has_qk_norms))
+    rules = tuple(_rules(h, has_post_norms, has_qk_norms, q_change))
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 
-def _rules(h: Transformer, has_post_norms: bool, has_qk_norms: bool) -> Iterator[TensorRule]:
+def _rules(
+    h: Transformer, has_post_norms: bool, has_qk_norms: bool, q_change: Change | None
+) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd, change=plus_one)
     norms = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
@@ -118,7 +131,7 @@ def _rules(h: Transformer, has_post_norms: bool, has_qk_norms: bool) -> Iterator
     for layer in map(Layer, range(h.n_layers)):
         for ours, theirs in norms.items():
             yield layer.tensor(f"{ours}.weight", f"{theirs}.weight", h.n_embd, change=plus_one)
-        yield from attention(layer, h)
+        yield from attention(layer, h, q_change=q_change)
         if has_qk_norms:
             yield from layer.qk_norms(h.head_dim, h.head_dim, change=plus_one)
         yield from gated_ffn(layer, h.n_embd, h.n_ff)
