@@ -106,9 +106,9 @@ def common_keys(
         "feed_forward_length": h.n_ff,
         "attention.head_count": h.n_heads,
         "attention.head_count_kv": h.n_kv_heads,
-        "attention.key_length": h.head_dim,
-        "attention.value_length": h.head_dim,
     }
+    if config.has("head_dim"):  # llama.cpp takes the embedding's share of a head otherwise
+        sizes["attention.key_length"] = sizes["attention.value_length"] = h.head_dim
     for ours, theirs in EXPERTS:
         if name := config.find(*theirs):
             sizes[ours] = config.count(name, smallest=0)

@@ -10,7 +10,7 @@ from engine.convert.architectures.cohere import COHERE2, COMMAND_R
 from engine.convert.architectures.deepseek import DEEPSEEK2
 from engine.convert.architectures.gemma import GEMMA, GEMMA2, GEMMA3
 from engine.convert.architectures.gemma4 import GEMMA4
-from engine.convert.architectures.glm import GLM4
+from engine.convert.architectures.glm import GLM, GLM4
 from engine.convert.architectures.gpt_oss import GPT_OSS
 from engine.convert.architectures.granite import GRANITE, GRANITE_MOE
 from engine.convert.architectures.llama import LLAMA
@@ -33,6 +33,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     GEMMA2,
     GEMMA3,
     GEMMA4,
+    GLM,
     GLM4,
     GPT_OSS,
     GRANITE,

@@ -62,11 +62,11 @@ def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
     if config.count("sliding_window_pattern", 6) != 1:
         _check_pattern(config, h, period=6)
         keys["attention.sliding_window"] = Value.u32(config.count("sliding_window"))
-    local = rope_of(config, "sliding_attention")
-    nested = config.section("rope_parameters").has("sliding_attention")
-    if nested or config.has("rope_local_base_freq"):
-        theta = local.number("rope_theta") if nested else config.number("rope_local_base_freq")
-        keys["rope.freq_base_swa"] = Value.f32(theta)
+    if config.section("rope_parameters").has("sliding_attention"):
+        theta = rope_of(config, "sliding_attention").number("rope_theta")
+    else:
+        theta = config.number("rope_local_base_freq", 10_000.0)
+    keys["rope.freq_base_swa"] = Value.f32(theta)
     if _query_change(config, h, layers_of_27b=62):
         # A norm comes between the query's matrix and what is scaled.
         raise unsupported("an attention scale of its own")

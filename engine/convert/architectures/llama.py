@@ -33,6 +33,9 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(h.head_dim),
     }
+    if not n_experts:
+        size = Value.u32(h.head_dim)
+        keys |= {"attention.key_length": size, "attention.value_length": size}
     if config.has("sliding_window"):
         keys |= within_window(config)
     return Declared(
