@@ -5,7 +5,7 @@ A declaration says where every row of every tensor comes from; nothing here read
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -87,12 +87,14 @@ class MadeTensor(msgspec.Struct, frozen=True):
 class Declared(msgspec.Struct, frozen=True):
     """What an architecture says of one checkpoint.
 
-    `keys` go without the architecture's name in front. `ignored` are regular expressions; a stored
-    tensor whose whole name matches one may be left out. Every other one has to have its place.
+    `keys` go without the architecture's name in front. `rules` are made as they are asked for,
+    once: a config may promise more layers than there are tensors. `ignored` are regular
+    expressions; a stored tensor whose whole name matches one may be left out, every other one has
+    to have its place.
     """
 
     keys: dict[str, Value]
-    rules: tuple[TensorRule, ...]
+    rules: Iterator[TensorRule]
     made: tuple[MadeTensor, ...] = ()
     ignored: tuple[str, ...] = ()
 

@@ -13,7 +13,9 @@ from engine.convert.rope import KINDS, rope_keys
 from engine.gguf_values import Value, ValueType
 
 EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
+# Far beyond any model; a config that says more is damaged.
 MAX_LAYERS = 1024
+MAX_HEADS = MAX_EXPERTS = 4096
 
 # GGUF's key -> the fields of config.json, the first present counts
 EXPERTS = (
@@ -68,7 +70,7 @@ def read_transformer(
     if activation and activation not in activations:
         raise unsupported(f"the activation {activation[:40]!a}")
     n_embd = config.count("hidden_size")
-    n_heads = config.count("num_attention_heads")
+    n_heads = config.count("num_attention_heads", largest=MAX_HEADS)
     n_kv_heads = config.count("num_key_value_heads", n_heads)
     if n_heads % n_kv_heads:
         raise config.bad(f"{n_heads} heads cannot share {n_kv_heads} key-value heads")
@@ -122,6 +124,11 @@ def common_keys(
             raise unsupported(f"experts chosen by {function[:40]!a}")
         keys["expert_gating_func"] = Value.u32(GATING[function])
     return keys | rope_keys(config, ropes, rope_theta)
+
+
+def count_experts(config: Config, key: str, default: int | None = None) -> int:
+    """How many experts there are; raises CorruptFile."""
+    return config.count(key, default, smallest=default or 0, largest=MAX_EXPERTS)
 
 
 def within_window(config: Config) -> dict[str, Value]:

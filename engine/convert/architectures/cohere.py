@@ -30,7 +30,7 @@ def declare_command_r(config: Config, shapes: Shapes) -> Declared:
         # What the model was trained on; max_position_embeddings is less there.
         keys["context_length"] = Value.u32(config.count("model_max_length"))
     has_qk_norms = config.flag("use_qk_norm", False)
-    rules = tuple(_rules(h, has_qk_norms=has_qk_norms))
+    rules = _rules(h, has_qk_norms=has_qk_norms)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 
@@ -50,7 +50,7 @@ def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(n_rot),
     }
-    rules = tuple(_rules(h, has_qk_norms=False))
+    rules = _rules(h, has_qk_norms=False)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 

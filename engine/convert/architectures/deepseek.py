@@ -21,7 +21,7 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import Transformer, common_keys, count_experts, read_transformer
 from engine.gguf_values import Value
 
 # llama.cpp tells models without a compressed query by their number of layers.
@@ -64,7 +64,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     if not a.q_rank and h.n_layers not in LAYERS_WITHOUT_Q_LORA:
         raise unsupported("queries that are not compressed")
     moe = Moe(
-        n_experts=config.count("n_routed_experts", 0),
+        n_experts=count_experts(config, "n_routed_experts", 0),
         n_shared=config.count("n_shared_experts", 0, smallest=0),
         n_ff=config.count("moe_intermediate_size", h.n_ff),
         n_dense=config.count("first_k_dense_replace", 0, smallest=0),
@@ -75,7 +75,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("experts in some of its layers only")
     return Declared(
         keys=common_keys(config, h) | _keys(config, h, a, moe),
-        rules=tuple(_rules(h, a, moe)),
+        rules=_rules(h, a, moe),
         # The layers after the last one predict further tokens, for speed only.
         ignored=(*BUFFERS, *tied_copies(h), _layers_from(h.n_layers)),
     )

@@ -112,7 +112,7 @@ def _declared(
     has_qk_norms: bool = False,
     q_change: Change | None = None,
 ) -> Declared:
-    rules = tuple(_rules(h, has_post_norms, has_qk_norms, q_change))
+    rules = _rules(h, has_post_norms, has_qk_norms, q_change)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 

@@ -17,6 +17,7 @@ from engine.convert.rules import BUFFERS, Layer, embedding, gated_ffn, tensor, t
 from engine.convert.transformer import (
     Transformer,
     common_keys,
+    count_experts,
     read_transformer,
     sliding_window_keys,
 )
@@ -71,7 +72,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     g = _read(config, h)
     return Declared(
         keys=common_keys(config, h, ropes=("proportional",)) | _keys(config, h, g),
-        rules=tuple(_rules(h, g)),
+        rules=_rules(h, g),
         made=(_rotated_share(config, max(heads.dim for heads in g.heads)),),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
@@ -92,7 +93,7 @@ def _read(config: Config, h: Transformer) -> Gemma4:
         first_shared=first_shared,
         v_is_k=config.flag("attention_k_eq_v", False),
         n_per_layer=config.count("hidden_size_per_layer_input", 0, smallest=0),
-        n_experts=config.count("num_experts") if has_experts else 0,
+        n_experts=count_experts(config, "num_experts") if has_experts else 0,
         n_ff_experts=config.count("moe_intermediate_size") if has_experts else 0,
     )
 

@@ -29,7 +29,7 @@ def declare(config: Config, shapes: Shapes, *, norms: dict[str, str]) -> Declare
     h = read_transformer(config, shapes)
     n_rot = int(h.head_dim * rope.number("partial_rotary_factor", 0.5))
     keys = common_keys(config, h) | {"rope.dimension_count": Value.u32(n_rot)}
-    return Declared(keys, tuple(_rules(h, norms)), ignored=(*BUFFERS, *tied_copies(h)))
+    return Declared(keys, _rules(h, norms), ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def _rules(h: Transformer, norms: dict[str, str]) -> Iterator[TensorRule]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from engine.convert.architecture import Architecture, Declared, Part, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
 from engine.convert.rules import BUFFERS, Layer, attention, embedding, tensor, tied_copies
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import Transformer, common_keys, count_experts, read_transformer
 from engine.gguf_values import Value
 
 WINDOW_PERIOD = 2
@@ -28,7 +28,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         "attention.sliding_window": Value.u32(config.count("sliding_window")),
         "expert_feed_forward_length": Value.u32(h.n_ff),
     }
-    rules = tuple(_rules(h, shapes, config.count("num_local_experts")))
+    rules = _rules(h, shapes, count_experts(config, "num_local_experts"))
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 

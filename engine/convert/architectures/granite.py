@@ -19,7 +19,7 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import Transformer, common_keys, count_experts, read_transformer
 from engine.gguf_values import Value
 
 SCALES = {
@@ -33,7 +33,7 @@ SCALES = {
 def declare(config: Config, shapes: Shapes) -> Declared:
     require_full_rotation(config)
     h = read_transformer(config, shapes)
-    n_experts = config.count("num_local_experts", 0, smallest=0)
+    n_experts = count_experts(config, "num_local_experts", 0)
     n_shared = config.count("shared_intermediate_size", 0, smallest=0)
     keys = common_keys(config, h, ropes=(*KINDS, "llama3")) | {
         "vocab_size": Value.u32(h.n_vocab),
@@ -46,7 +46,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         keys["expert_shared_feed_forward_length"] = Value.u32(n_shared)
     return Declared(
         keys,
-        rules=tuple(_rules(h, n_experts, n_shared)),
+        rules=_rules(h, n_experts, n_shared),
         made=rope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )

@@ -20,7 +20,13 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer, within_window
+from engine.convert.transformer import (
+    Transformer,
+    common_keys,
+    count_experts,
+    read_transformer,
+    within_window,
+)
 from engine.gguf_values import Value
 
 
@@ -28,7 +34,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     """A Llama, dense, or with experts if the config counts any."""
     require_full_rotation(config)
     h = read_transformer(config, shapes)
-    n_experts = config.count("num_local_experts", 0, smallest=0)
+    n_experts = count_experts(config, "num_local_experts", 0)
     keys = common_keys(config, h, ropes=(*KINDS, "llama3")) | {
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(h.head_dim),
@@ -40,7 +46,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         keys |= within_window(config)
     return Declared(
         keys,
-        rules=tuple(rules(h, n_experts)),
+        rules=rules(h, n_experts),
         made=rope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )

@@ -21,7 +21,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     }
     return Declared(
         keys,
-        rules=tuple(llama.rules(h)),
+        rules=llama.rules(h),
         made=longrope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )

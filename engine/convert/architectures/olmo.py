@@ -23,6 +23,7 @@ from engine.convert.rules import (
 from engine.convert.transformer import (
     Transformer,
     common_keys,
+    count_experts,
     read_transformer,
     sliding_window_keys,
 )
@@ -36,7 +37,7 @@ def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
     keys = common_keys(config, h)
     if config.has("sliding_window"):
         keys |= sliding_window_keys(config, h.n_layers)
-    return Declared(keys, tuple(_olmo2_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
+    return Declared(keys, _olmo2_rules(h), ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
@@ -47,8 +48,8 @@ def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("clipped attention")
     h = read_transformer(config, shapes)
     keys = common_keys(config, h) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
-    n_experts = config.count("num_experts")
-    rules = tuple(_olmoe_rules(h, n_experts))
+    n_experts = count_experts(config, "num_experts")
+    rules = _olmoe_rules(h, n_experts)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 

@@ -27,7 +27,7 @@ def declare_phi2(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("another rope_theta than Phi-2's")
     n_rot = int(rope_of(config).number("partial_rotary_factor", 0.5) * h.n_embd) // h.n_heads
     keys["rope.dimension_count"] = Value.u32(n_rot)
-    return Declared(keys, tuple(_phi2_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
+    return Declared(keys, _phi2_rules(h), ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def declare_phi3(config: Config, shapes: Shapes) -> Declared:
@@ -50,7 +50,7 @@ def declare_phi3(config: Config, shapes: Shapes) -> Declared:
     made = longrope_tensors(config, n_rot)
     if made:
         keys["rope.scaling.attn_factor"] = Value.f32(_attention_factor(kind, n_ctx, original))
-    return Declared(keys, tuple(_phi3_rules(h)), made, ignored=(*BUFFERS, *tied_copies(h)))
+    return Declared(keys, _phi3_rules(h), made, ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def _attention_factor(kind: str, n_ctx: int, original: int) -> float:

@@ -24,6 +24,7 @@ from engine.convert.rules import (
 from engine.convert.transformer import (
     Transformer,
     common_keys,
+    count_experts,
     moe_keys,
     read_transformer,
     within_window,
@@ -43,7 +44,7 @@ def declare(
         keys |= moe_keys(config)
     return Declared(
         keys,
-        rules=tuple(_rules(h, config, has_qk_norms=has_qk_norms, is_moe=is_moe)),
+        rules=_rules(h, config, has_qk_norms=has_qk_norms, is_moe=is_moe),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
 
@@ -73,7 +74,7 @@ def _rules(
 
 def moe(layer: Layer, h: Transformer, config: Config) -> Iterator[TensorRule]:
     """The router and the experts, and the one that is always used, if there is one."""
-    n_experts = config.count("num_experts")
+    n_experts = count_experts(config, "num_experts")
     yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", n_experts, h.n_embd)
     yield from experts_ffn(layer, n_experts, h.n_embd, config.count("moe_intermediate_size"))
     if config.has("shared_expert_intermediate_size"):

@@ -84,7 +84,7 @@ def declare(config: Config, shapes: Shapes, *, is_moe: bool) -> Declared:
         keys |= moe_keys(config)
     return Declared(
         keys,
-        rules=tuple(_rules(h, a, config, is_linear, is_moe=is_moe)),
+        rules=_rules(h, a, config, is_linear, is_moe=is_moe),
         ignored=(*BUFFERS, *tied_copies(h), FURTHER_TOKENS),
     )
 

@@ -31,7 +31,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         "rope.dimension_count": Value.u32(n_rot),
         "use_parallel_residual": Value.boolean(is_parallel),
     }
-    rules = tuple(_rules(h, has_qk_norms=config.flag("qk_layernorm", False)))
+    rules = _rules(h, has_qk_norms=config.flag("qk_layernorm", False))
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 

@@ -19,7 +19,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     keys = common_keys(config, h)
     if config.has("sliding_window"):
         keys |= within_window(config)
-    return Declared(keys, tuple(_rules(h)), ignored=(*BUFFERS, *tied_copies(h)))
+    return Declared(keys, _rules(h), ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def _rules(h: Transformer) -> Iterator[TensorRule]:
