@@ -206,8 +206,8 @@ def test_an_unknown_architecture_is_named(tmp_path: Path) -> None:
         tmp_path / "a", hidden=64, ffn=64, n_layers=1, architectures=["WarpForCausalLM"]
     )
     refused(folder, UnsupportedArchitecture, "architecture WarpForCausalLM yet")
-    write_json(folder / "config.json", {"model_type": "gemma3_text"})
-    refused(folder, UnsupportedArchitecture, "architecture gemma3_text yet")
+    write_json(folder / "config.json", {"model_type": "warp_text"})
+    refused(folder, UnsupportedArchitecture, "architecture warp_text yet")
 
 
 def test_missing_foreign_and_misshapen_tensors_are_named(tiny: Path) -> None:
@@ -222,26 +222,6 @@ def test_missing_foreign_and_misshapen_tensors_are_named(tiny: Path) -> None:
     )
     write_json(tiny / "config.json", {**config, "intermediate_size": 65})
     refused(tiny, CorruptFile, r"gate_proj\.weight has the shape \[64, 64\]")
-
-
-def test_odd_configs_are_refused_in_a_sentence(shared: Path, tiny: Path) -> None:
-    """Each real config alone, and each laid over that of a tiny Llama."""
-    base = json.loads((tiny / "config.json").read_text())
-    sources = sorted(shared.glob("fixtures/configs/*/config.json"))
-    assert len(sources) > 70
-    for source in sources:
-        contents = [source.read_bytes()]
-        if source.parent.name not in ("model_config_bad_json", "model_config_root_array"):
-            odd = {k: v for k, v in json.loads(contents[0]).items() if k != "architectures"}
-            contents.append(json.dumps({**base, **odd}).encode())
-        for content in contents:
-            (tiny / "config.json").write_bytes(content)
-            try:
-                CheckpointView.open(tiny)
-                told = "fine"
-            except EngineError as error:
-                told = error.message and error.hint
-            assert told, source.parent.name
 
 
 def test_packed_checkpoints_of_mlx_are_refused_by_name(shared: Path) -> None:
