@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import AlreadyExists, CorruptFile
-from engine.files import bytes_on_disk, make_folder, new_file, read_error, write_error
+from engine.files import bytes_on_disk, make_folder, read_error, write_error
 from engine.jobs import Progress
+from engine.output import new_file
 
 T = TypeVar("T")
 

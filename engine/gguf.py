@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from engine.errors import CorruptFile, UnsupportedTensor
-from engine.files import OutputFile, new_file, read_error
+from engine.files import read_error
 from engine.gguf_header import DEFAULT_ALIGNMENT, MAGIC, VERSION, aligned, read_header
 from engine.gguf_values import (
     U32,
@@ -27,6 +27,7 @@ from engine.gguf_values import (
     encode,
     encode_string,
 )
+from engine.output import OutputFile, new_file
 
 if TYPE_CHECKING:
     import numpy as np

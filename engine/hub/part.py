@@ -14,15 +14,13 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 import msgspec
 
 from engine.errors import AlreadyExists, NotFound
-from engine.files import allow_holes, bytes_on_disk, disk_full, lock, write_error
+from engine.files import allow_holes, as_write_error, bytes_on_disk, disk_full, lock
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +62,7 @@ class Part:
         self._file = self._open()
         self.journal = self._found(wanted) or Journal(wanted, piece_bytes=PIECE_BYTES)
         allow_holes(self._file)
-        with _as_write_error(self.path):
+        with as_write_error(self.path):
             self._file.truncate(wanted.size_bytes)  # sparse: the room is checked, not taken
         self.save()
 
@@ -102,7 +100,7 @@ class Part:
 
     def write(self, at: int, data: memoryview) -> None:
         """Raises DiskFull, NotWritable, StorageError; what was written before stays."""
-        with _as_write_error(self.path):
+        with as_write_error(self.path):
             while data:
                 written = self._write_at(at, data)
                 at, data = at + written, data[written:]
@@ -137,7 +135,7 @@ class Part:
                 os.fsync(self._file.fileno())
                 self._synced = now
             fresh = self._journal_path.with_name(self._journal_path.name + ".new")
-            with _as_write_error(self._journal_path):
+            with as_write_error(self._journal_path):
                 fresh.write_bytes(msgspec.json.encode(self.journal))
                 fresh.replace(self._journal_path)
             self._saved = now
@@ -155,7 +153,7 @@ class Part:
 
     def publish(self) -> None:
         """Give the whole file its name and take the journal away."""
-        with _as_write_error(self.target):
+        with as_write_error(self.target):
             os.fsync(self._file.fileno())
             if os.name == "nt":  # an open file cannot be renamed there
                 self.close()
@@ -170,7 +168,7 @@ class Part:
 
     def _open(self) -> FileIO:
         """The part, new or left from another time; AlreadyExists while someone else fetches it."""
-        with _as_write_error(self.path):
+        with as_write_error(self.path):
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
             file = FileIO(fd, "r+")
         if not lock(file):
@@ -217,11 +215,3 @@ class Part:
         needed_bytes = max(0, wanted.size_bytes - here_bytes) + KEPT_FREE_BYTES
         if free_bytes < needed_bytes:
             raise disk_full(self.target, needed_bytes=needed_bytes, free_bytes=free_bytes)
-
-
-@contextmanager
-def _as_write_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise write_error(error, path) from error

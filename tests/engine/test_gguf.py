@@ -27,6 +27,7 @@ from engine.errors import (
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType, gguf_size_bytes, write_gguf
 from engine.gguf_values import NUMBERS, Array
+from engine.output import OutputFile, new_file
 
 INT_TYPES = {t: NUMBERS[t] for t in ValueType if t in NUMBERS and "INT" in t.name}
 
@@ -211,11 +212,11 @@ def test_what_a_killed_job_left_is_written_over(tmp_path: Path) -> None:
 
 
 def test_two_jobs_do_not_write_one_file(tmp_path: Path) -> None:
-    with files.new_file(tmp_path / "a.bin", size_bytes=3) as first:
+    with new_file(tmp_path / "a.bin", size_bytes=3) as first:
         first.write(b"one")
         with (
             pytest.raises(AlreadyExists, match="being written by another job"),
-            files.new_file(tmp_path / "a.bin", size_bytes=3),
+            new_file(tmp_path / "a.bin", size_bytes=3),
         ):
             pass
     assert (tmp_path / "a.bin").read_bytes() == b"one"
@@ -225,7 +226,7 @@ def test_a_file_that_takes_the_name_meanwhile_stays_and_ours_is_kept(tmp_path: P
     target = tmp_path / "a.gguf"
 
     def make() -> None:
-        with files.new_file(target, size_bytes=4) as output:
+        with new_file(target, size_bytes=4) as output:
             output.write(b"ours")
             target.write_bytes(b"theirs")
 
@@ -262,7 +263,7 @@ def test_a_disk_that_becomes_full_says_so() -> None:
     from io import FileIO
 
     with FileIO("/dev/full", "w") as device:
-        output = files.OutputFile(device, Path("model.gguf"))
+        output = OutputFile(device, Path("model.gguf"))
         with pytest.raises(DiskFull, match=r"full while model\.gguf was written"):
             output.write(bytes(1 << 20))
 
@@ -271,7 +272,7 @@ def test_a_disk_that_becomes_full_says_so() -> None:
 def test_a_folder_that_cannot_be_written_says_so() -> None:
     with (
         pytest.raises(StorageError) as caught,
-        files.new_file("/proc/self/model.gguf", size_bytes=0),
+        new_file("/proc/self/model.gguf", size_bytes=0),
     ):
         pass
     assert caught.value.hint

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from engine import files
+from engine import output
 from engine.errors import AlreadyExists, StorageError
 
 
 def unfinished(target: Path) -> Generator[None, None, None]:
-    with files.new_file(target, size_bytes=3, overwrite=True) as output:
-        output.write(b"one")
+    with output.new_file(target, size_bytes=3, overwrite=True) as file:
+        file.write(b"one")
         yield
 
 
 def test_a_job_that_was_refused_takes_nothing_away(tmp_path: Path) -> None:
     code = (
-        "import sys; from engine import files\n"
-        "with files.new_file(sys.argv[1], size_bytes=3) as output:\n"
-        "    print('open', flush=True); sys.stdin.readline(); output.write(b'one')\n"
+        "import sys; from engine import output\n"
+        "with output.new_file(sys.argv[1], size_bytes=3) as file:\n"
+        "    print('open', flush=True); sys.stdin.readline(); file.write(b'one')\n"
     )
     target = tmp_path / "a.bin"
     other = subprocess.Popen(
@@ -35,7 +35,7 @@ def test_a_job_that_was_refused_takes_nothing_away(tmp_path: Path) -> None:
     for overwrite in (False, True):
         with (
             pytest.raises(AlreadyExists, match="being written by another job"),
-            files.new_file(target, size_bytes=3, overwrite=overwrite),
+            output.new_file(target, size_bytes=3, overwrite=overwrite),
         ):
             pass
     other.communicate(b"go on\n", timeout=30)
@@ -68,8 +68,8 @@ def test_a_partial_file_of_somebody_else_is_not_removed(tmp_path: Path) -> None:
 
 def test_a_partial_file_that_was_discarded_meanwhile_is_told(tmp_path: Path) -> None:
     def make() -> None:
-        with files.new_file(tmp_path / "a.bin", size_bytes=3) as output:
-            output.write(b"one")
+        with output.new_file(tmp_path / "a.bin", size_bytes=3) as file:
+            file.write(b"one")
             (tmp_path / "a.bin.partial").unlink()
 
     with pytest.raises(StorageError, match=r"a\.bin was removed while") as caught:
