@@ -1,4 +1,4 @@
-"""The job that writes a checkpoint as a GGUF in F32, F16 or BF16, a few megabytes at a time."""
+"""The job that writes a checkpoint as a GGUF in F32, F16 or BF16."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
-from engine.errors import EngineError, UnsupportedTensor
+from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 
 if TYPE_CHECKING:
-    from engine.convert.view import CheckpointView
-    from engine.ggml_types import GgmlType
-    from engine.gguf_values import TensorInfo
-
-CHUNK_ELEMENTS = 1 << 20
+    from engine.model_writer import Plan
+    from engine.source import ModelSource
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -41,9 +38,7 @@ class Convert(Job, frozen=True):
 
     def run(self) -> Generator[Step, None, Converted]:
         from engine.convert.view import CheckpointView
-        from engine.ggml_types import FileType, GgmlType
-        from engine.gguf import write_gguf
-        from engine.gguf_values import Value
+        from engine.model_writer import write_model
         from engine.source import refuse_to_replace
 
         if self.type.lower() not in ("f32", "f16", "bf16"):
@@ -55,45 +50,27 @@ class Convert(Job, frozen=True):
         refuse_to_replace(Path(self.checkpoint), Path(self.out))
         source = CheckpointView.open(self.checkpoint)
         try:
-            target = GgmlType[self.type.upper()]
-            tensors = [
-                msgspec.structs.replace(t, type=target if len(t.shape) > 1 else GgmlType.F32)
-                for t in source.tensors
-            ]
-            metadata = dict(source.metadata)
-            metadata["general.file_type"] = Value.u32(FileType[target.name])
-            n_done, n_total = 0, sum(t.n_bytes for t in tensors)
-            with write_gguf(self.out, metadata, tensors, overwrite=self.overwrite) as writer:
-                for stored, tensor in zip(source.tensors, tensors, strict=True):
-                    n_rows = max(1, CHUNK_ELEMENTS // max(1, tensor.n_cols))
-                    for start in range(0, tensor.n_rows, n_rows):
-                        stop = min(start + n_rows, tensor.n_rows)
-                        data = _encoded(source, stored, tensor.type, start, stop)
-                        writer.write(data)
-                        n_done += len(data)
-                        yield Progress("Converting", n_done, n_total, "bytes")
+            to_do = plan(source, self.type.upper())
+            yield from write_model(source, to_do, self.out, "Converting", overwrite=self.overwrite)
         finally:
             source.close()
-        return Converted(self.out, writer.size_bytes, len(tensors), target.name)
+        return Converted(self.out, to_do.size_bytes, len(to_do.tensors), self.type.upper())
 
 
-def _encoded(
-    source: CheckpointView, tensor: TensorInfo, target: GgmlType, start: int, stop: int
-) -> bytes | memoryview:
-    """Rows of `tensor` in the `target` type; raises UnsupportedTensor when F16 cannot hold them."""
-    import numpy as np
+def plan(source: ModelSource, float_type: str) -> Plan:
+    """Lay out `source` in one float type; vectors are F32 always, as llama.cpp computes with them.
 
-    from engine.floats import from_float32
-    from engine.ggml_types import GgmlType
+    NaN and infinity stay what they are.
+    """
+    from engine.ggml_types import FileType, GgmlType
+    from engine.gguf_values import Value
+    from engine.model_writer import Plan
 
-    if tensor.type is target:
-        return source.raw(tensor, start, stop).tobytes()
-    rows = source.rows(tensor, start, stop)
-    encoded = from_float32(rows, target)
-    if target is GgmlType.F16 and np.isinf(encoded).any() and not np.isinf(rows).any():
-        raise UnsupportedTensor(
-            f"{tensor.name} holds numbers that are too large for F16.",
-            hint="Convert to BF16 or F32 instead.",
-            details=f"largest: {float(np.abs(rows).max()):g}",
+    tensors = tuple(
+        msgspec.structs.replace(
+            tensor, type=GgmlType[float_type] if len(tensor.shape) > 1 else GgmlType.F32
         )
-    return encoded.tobytes()
+        for tensor in source.tensors
+    )
+    metadata = {**source.metadata, "general.file_type": Value.u32(FileType[float_type])}
+    return Plan(metadata, tensors, tuple(source.tensors), only_finite=False)

@@ -11,8 +11,9 @@ from engine.fit.memory import CPU_RUNTIME_BYTES, Memory, predict
 from engine.fit.run import MAIN_MEMORY
 from engine.fit.verdict import USEFUL_N_CTX, Asked, Kind, Verdict, judge_estimate
 from engine.hardware import Computer
+from engine.model_writer import Plan
+from engine.quantize.plan import plan
 from engine.quantize.recipe import RECIPES
-from engine.quantize.write import Plan, plan
 from engine.words import format_bytes
 
 if TYPE_CHECKING:

@@ -46,8 +46,9 @@ class Shrink(Job, frozen=True):
 
     def run(self) -> Generator[Progress, None, Shrunk]:
         from engine.gguf import gguf_size_bytes
+        from engine.model_writer import write_model
+        from engine.quantize.plan import plan
         from engine.quantize.recipe import find_recipe
-        from engine.quantize.write import plan, write
         from engine.source import open_source, refuse_to_replace
 
         started = time.monotonic()
@@ -57,13 +58,9 @@ class Shrink(Job, frozen=True):
         try:
             recipe = find_recipe(self.recipe or _recommended(source))
             to_do = plan(source, recipe)
-            total_bytes = to_do.source_bytes
-            written = write(source, to_do, self.out, self.n_threads, overwrite=self.overwrite)
-            try:
-                for done_bytes in written:
-                    yield Progress("Shrinking", done_bytes, total_bytes, "bytes")
-            finally:
-                written.close()  # at once when cancelled: the file is gone before the job is
+            yield from write_model(
+                source, to_do, self.out, "Shrinking", self.n_threads, overwrite=self.overwrite
+            )
             return Shrunk(
                 path=self.out,
                 recipe=recipe.name,

@@ -257,9 +257,8 @@ def test_progress_rises_to_the_total(tiny_checkpoint: Path, tmp_path: Path) -> N
     done = finish(job.run(), steps.append)
     told = [s for s in steps if isinstance(s, Progress) and s.stage == "Converting"]
     assert [s.done for s in told] == sorted(s.done for s in told)
-    assert (
-        told[-1].done == told[-1].total == sum(t.n_bytes for t in GgufFile.open(done.path).tensors)
-    )
+    source_bytes = sum(tensor.n_bytes for tensor in open_source(tiny_checkpoint).tensors)
+    assert told[-1].done == told[-1].total == source_bytes
     assert done.size_bytes == Path(done.path).stat().st_size
     assert (done.type, done.n_tensors) == ("F32", 20)
 
@@ -292,6 +291,18 @@ def test_numbers_too_large_for_f16_are_refused(tmp_path: Path) -> None:
     assert "BF16" in caught.value.hint
     assert not list((tmp_path / "out").iterdir())
     assert convert(folder, tmp_path / "out" / "a.gguf", "bf16").tensors
+
+
+@pytest.mark.parametrize("float_type", ["f32", "f16", "bf16"])
+def test_what_is_no_number_is_passed_on(tmp_path: Path, float_type: str) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "a", hidden=64, ffn=64, n_layers=1)
+    tensors = random_tensors(0, 356, 64, 64, 1, 4, 2, tied=True)
+    odd = [np.nan, np.inf, -np.inf]
+    tensors["model.layers.0.mlp.up_proj.weight"][3, :3] = odd
+    write_safetensors(folder / "model.safetensors", tensors, "BF16")
+    rows = tensor(convert(folder, tmp_path / "a.gguf", float_type), "blk.0.ffn_up.weight")
+    assert np.array_equal(rows[3, :3], np.array(odd, np.float32), equal_nan=True)
+    assert np.isfinite(rows[3, 3:]).all()
 
 
 def test_an_unknown_type_is_refused(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType
 from engine.hardware import Computer, Cpu, Device
 from engine.jobs import finish
+from engine.quantize.plan import plan
 from engine.quantize.recipe import RECIPES
 from engine.quantize.recommend import Recommend
-from engine.quantize.write import plan
 from tests.engine.quantized_cases import write_source
 
 MIB, GIB = 2**20, 2**30

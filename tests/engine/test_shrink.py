@@ -13,9 +13,9 @@ from engine.errors import AlreadyExists, CorruptFile, NotFound, UnsupportedTenso
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile
 from engine.jobs import Progress, finish
+from engine.quantize.plan import plan
 from engine.quantize.recipe import RECIPES
 from engine.quantize.shrink import Shrink, Shrunk
-from engine.quantize.write import plan
 from engine.source import open_source
 from tests.engine.quantized_cases import REAL_MODELS, RECORDED, TYPES, digest, write_source
 

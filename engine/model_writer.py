@@ -1,0 +1,206 @@
+"""Writes a model file: what it will hold is planned beforehand, to the byte, and written in order.
+
+Rows are copied, encoded or quantized by several threads, a few megabytes at a time. Knows nothing
+of recipes and architectures: a plan says which type each tensor gets.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from engine.errors import CorruptFile, UnsupportedTensor
+from engine.ggml_types import GgmlType
+from engine.gguf import TensorInfo, Value, gguf_size_bytes, write_gguf
+from engine.jobs import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engine.source import ModelSource
+
+T = TypeVar("T")
+
+# Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
+CHUNK_ELEMENTS = 2**19
+_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
+
+
+class Plan(msgspec.Struct, frozen=True, dict=True):
+    """A file to be written: its header, and the tensors of the source in the same order.
+
+    `only_finite` refuses NaN and infinity; without it they are passed on.
+    """
+
+    metadata: dict[str, Value]
+    tensors: tuple[TensorInfo, ...]
+    sources: tuple[TensorInfo, ...]
+    only_finite: bool
+
+    @cached_property
+    def size_bytes(self) -> int:
+        return gguf_size_bytes(self.metadata, self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        n_elements = sum(tensor.n_elements for tensor in self.tensors)
+        return 8 * sum(tensor.n_bytes for tensor in self.tensors) / max(1, n_elements)
+
+    @property
+    def source_bytes(self) -> int:
+        return sum(tensor.n_bytes for tensor in self.sources)
+
+
+class Chunk(NamedTuple):
+    """Rows `start` to `stop` of a tensor, in the type it has and in the one it gets."""
+
+    old: TensorInfo
+    new: TensorInfo
+    start: int
+    stop: int
+
+    @property
+    def source_bytes(self) -> int:
+        return (self.stop - self.start) * self.old.row_bytes
+
+
+def write_model(
+    source: ModelSource,
+    plan: Plan,
+    out: str,
+    stage: str,
+    n_threads: int = 0,
+    *,
+    overwrite: bool = False,
+) -> Generator[Progress, None, None]:
+    """Write the file `out` as `plan` says; it appears whole at the end or not at all.
+
+    Yields how far `stage` is in bytes of the source, at least every 100 ms; `n_threads` 0 is all
+    cores. Raises CorruptFile naming the tensor that holds NaN or infinity, UnsupportedTensor naming
+    the one that F16 cannot hold, and what `write_gguf` raises.
+    """
+    n_threads = n_threads or _n_cores()
+    progress = Progress(stage, 0, plan.source_bytes, "bytes")
+    with (
+        write_gguf(out, plan.metadata, plan.tensors, overwrite=overwrite) as writer,
+        _threads(n_threads, "quantize") as workers,
+        # Apart, because a slow disk must hold up neither the workers nor a cancel.
+        _threads(1, "write") as disk,
+    ):
+        started = _started(workers, source, plan, _chunks(plan), 2 * n_threads + 2)
+        for chunk, encoded in started:
+            data = yield from _wait(encoded, progress)
+            yield from _wait(disk.submit(writer.write, data.data), progress)
+            done = progress.done + chunk.source_bytes
+            progress = msgspec.structs.replace(progress, done=done)
+            yield progress
+
+
+def _chunks(plan: Plan) -> Iterator[Chunk]:
+    """The whole work, in the order of the file."""
+    for old, new in zip(plan.sources, plan.tensors, strict=True):
+        n_rows = max(1, CHUNK_ELEMENTS // max(1, old.n_cols))
+        for start in range(0, old.n_rows, n_rows):
+            yield Chunk(old, new, start, min(old.n_rows, start + n_rows))
+
+
+def _started(
+    workers: ThreadPoolExecutor,
+    source: ModelSource,
+    plan: Plan,
+    chunks: Iterable[Chunk],
+    n_ahead: int,
+) -> Iterator[tuple[Chunk, Future[NDArray[np.uint8]]]]:
+    """Start up to `n_ahead` chunks and hand them out in order: that bounds the memory."""
+    started: deque[tuple[Chunk, Future[NDArray[np.uint8]]]] = deque()
+    for chunk in chunks:
+        started.append((chunk, workers.submit(_encode, source, chunk, plan.only_finite)))
+        if len(started) == n_ahead:
+            yield started.popleft()
+    while started:
+        yield started.popleft()
+
+
+def _encode(source: ModelSource, chunk: Chunk, only_finite: bool) -> NDArray[np.uint8]:
+    """The bytes of `chunk` in its new type, uint8 [n_bytes]."""
+    import numpy as np
+
+    if chunk.old.type is chunk.new.type:
+        data = np.frombuffer(source.raw(chunk.old, chunk.start, chunk.stop), np.uint8)
+    elif chunk.new.type.is_float:
+        data = _as_float(source, chunk)
+    else:
+        return _quantized(source, chunk)
+    if only_finite:
+        from engine.llama.ggml import is_valid
+
+        if not is_valid(chunk.new.type, data):
+            raise _corrupt(chunk.old)
+    return data
+
+
+def _as_float(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
+    import numpy as np
+
+    from engine.floats import from_float32
+
+    rows = source.rows(chunk.old, chunk.start, chunk.stop)
+    encoded = from_float32(rows, chunk.new.type)
+    if chunk.new.type is GgmlType.F16 and np.isinf(encoded).any() and not np.isinf(rows).any():
+        raise UnsupportedTensor(
+            f"{chunk.old.name} holds numbers that are too large for F16.",
+            hint="Keep this model in BF16 or F32 instead.",
+            details=f"largest: {float(np.abs(rows).max()):g}",
+        )
+    return np.ascontiguousarray(encoded).reshape(-1).view(np.uint8)
+
+
+def _quantized(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
+    from engine.llama.ggml import quantize_rows
+
+    rows = source.rows(chunk.old, chunk.start, chunk.stop)
+    try:
+        return quantize_rows(chunk.new.type, rows).reshape(-1)  # they are finite, it has seen to it
+    except UnsupportedTensor as error:
+        raise _corrupt(chunk.old) from error
+
+
+@contextmanager
+def _threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that at the end finish what they are at, and begin nothing more."""
+    pool = ThreadPoolExecutor(number, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _wait(future: Future[T], progress: Progress) -> Generator[Progress, None, T]:
+    while True:
+        try:
+            return future.result(_PATIENCE_S)
+        except NotYet:
+            yield progress
+
+
+def _corrupt(tensor: TensorInfo) -> CorruptFile:
+    return CorruptFile(
+        f"The tensor {tensor.name} holds numbers that are infinite, or not numbers at all.",
+        hint="The file is damaged or was not converted well: get it again.",
+    )
+
+
+def _n_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,49 @@
+"""What a shrunk file will hold, known beforehand: the metadata, order and types of llama-quantize.
+
+Knows recipes only as the types they give.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from engine.errors import UnsupportedTensor
+from engine.gguf_values import TensorInfo, Value
+from engine.model_writer import Plan
+from engine.quantize.recipe import Recipe, tensor_types
+from engine.splits import SPLIT_KEYS
+
+if TYPE_CHECKING:
+    from engine.source import ModelSource
+
+QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
+
+
+def plan(source: ModelSource, recipe: Recipe) -> Plan:
+    """Lay out the file that `recipe` makes of `source`; its size is exact.
+
+    Raises UnsupportedTensor when `source` is quantized already.
+    """
+    _require_unquantized(source)
+    types = tensor_types(recipe, source.tensors, source.metadata)
+    by_name = {tensor.name: tensor for tensor in source.tensors}
+    sources = tuple(by_name[name] for name in types)
+    tensors = tuple(TensorInfo(tensor.name, tensor.shape, types[tensor.name]) for tensor in sources)
+    stamps = {
+        "general.quantization_version": Value.u32(QUANTIZATION_VERSION),
+        "general.file_type": Value.u32(recipe.file_type),
+    }
+    dropped = (*SPLIT_KEYS, *stamps)
+    metadata = {key: value for key, value in source.metadata.items() if key not in dropped}
+    metadata |= stamps
+    return Plan(metadata, tensors, sources, only_finite=True)
+
+
+def _require_unquantized(source: ModelSource) -> None:
+    for tensor in source.tensors:
+        if tensor.type.is_quantized:
+            raise UnsupportedTensor(
+                "This model is quantized already; shrinking it again loses more than it saves.",
+                hint="Start from the original checkpoint, or from an F16, BF16 or F32 file.",
+                details=f"{tensor.name} is {tensor.type.name}",
+            )
