@@ -5,7 +5,8 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from math import prod
 from struct import Struct, iter_unpack, pack
@@ -13,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.ggml_types import GgmlType
+from engine.ggml_types import FileType, GgmlType
 
 U32 = Struct("<I")
 U64 = Struct("<Q")
@@ -173,6 +174,15 @@ class TensorInfo(msgspec.Struct, frozen=True):
     @property
     def n_bytes(self) -> int:
         return self.row_bytes * self.n_rows
+
+
+def mostly(tensors: Iterable[TensorInfo]) -> FileType:
+    """The file type of `tensors`: the type of most of their numbers."""
+    weight: Counter[GgmlType] = Counter()
+    for tensor in tensors:
+        weight[tensor.type] += tensor.n_elements
+    most = max(weight, key=lambda stored: weight[stored], default=GgmlType.F32)
+    return FileType.MXFP4_MOE if most is GgmlType.MXFP4 else FileType[most.name]
 
 
 def encode_string(text: str) -> bytes:

@@ -68,7 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("convert", convert, "Turn a Hugging Face checkpoint folder into a GGUF file.")
     sub.add_argument("checkpoint", type=Path)
     sub.add_argument("out", type=Path)
-    sub.add_argument("--type", type=str.lower, choices=("f32", "f16", "bf16"), default="f16")
+    sub.add_argument(
+        "--type",
+        type=str.lower,
+        choices=("auto", "f32", "f16", "bf16"),
+        default="auto",
+        help="auto: as it is stored, in 16 bits at most",
+    )
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
     sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")

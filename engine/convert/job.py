@@ -1,4 +1,4 @@
-"""The job that writes a checkpoint as a GGUF in F32, F16 or BF16."""
+"""The job that writes a checkpoint as a GGUF without rounding more than asked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 
 if TYPE_CHECKING:
+    from engine.ggml_types import GgmlType
+    from engine.gguf_values import TensorInfo
     from engine.model_writer import Plan
     from engine.source import ModelSource
+
+TYPES = ("auto", "f32", "f16", "bf16")
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -26,25 +30,30 @@ class Converted(msgspec.Struct, frozen=True):
 
 
 class Convert(Job, frozen=True):
-    """Convert the folder `checkpoint` to the GGUF `out`; `type` is f32, f16 or bf16."""
+    """Convert the folder `checkpoint` to the GGUF `out`.
+
+    `type` is f32, f16, bf16, or auto: 16 bits as they are stored, the others F16. What another
+    quantizer has packed keeps its bits where a GGUF type can hold them.
+    """
 
     Result: ClassVar = Converted
 
     checkpoint: str
     out: str
     # On the wire "type" is the tag that says which job this is.
-    type: str = msgspec.field(default="f16", name="float_type")
+    type: str = msgspec.field(default="auto", name="float_type")
     overwrite: bool = False
 
     def run(self) -> Generator[Step, None, Converted]:
         from engine.convert.view import CheckpointView
+        from engine.ggml_types import FileType
         from engine.model_writer import write_model
         from engine.source import refuse_to_replace
 
-        if self.type.lower() not in ("f32", "f16", "bf16"):
+        if self.type.lower() not in TYPES:
             raise EngineError(
                 f"A checkpoint cannot be converted to {self.type}.",
-                hint="Choose f32, f16 or bf16, or shrink the model instead.",
+                hint="Choose auto, f32, f16 or bf16, or shrink the model instead.",
             )
         yield Progress("Reading the checkpoint", 0, None, "steps")
         refuse_to_replace(Path(self.checkpoint), Path(self.out))
@@ -54,23 +63,28 @@ class Convert(Job, frozen=True):
             yield from write_model(source, to_do, self.out, "Converting", overwrite=self.overwrite)
         finally:
             source.close()
-        return Converted(self.out, to_do.size_bytes, len(to_do.tensors), self.type.upper())
+        file_type = FileType(to_do.metadata["general.file_type"].value).name
+        return Converted(self.out, to_do.size_bytes, len(to_do.tensors), file_type)
 
 
 def plan(source: ModelSource, float_type: str) -> Plan:
-    """Lay out `source` in one float type; vectors are F32 always, as llama.cpp computes with them.
+    """Lay out `source` in `float_type`, as `Convert` has it; NaN and infinity stay what they are.
 
-    NaN and infinity stay what they are.
+    Some tensors are F32 always, as llama.cpp computes with them.
     """
-    from engine.ggml_types import FileType, GgmlType
-    from engine.gguf_values import Value
+    from engine.convert.gather import is_always_f32
+    from engine.ggml_types import GgmlType
+    from engine.gguf_values import Value, mostly
     from engine.model_writer import Plan
 
-    tensors = tuple(
-        msgspec.structs.replace(
-            tensor, type=GgmlType[float_type] if len(tensor.shape) > 1 else GgmlType.F32
-        )
-        for tensor in source.tensors
-    )
-    metadata = {**source.metadata, "general.file_type": Value.u32(FileType[float_type])}
+    def target(tensor: TensorInfo) -> GgmlType:
+        if tensor.type.is_quantized or is_always_f32(tensor.name, len(tensor.shape)):
+            return tensor.type
+        if float_type != "AUTO":
+            return GgmlType[float_type]
+        return GgmlType.F16 if tensor.type is GgmlType.F32 else tensor.type
+
+    tensors = tuple(msgspec.structs.replace(t, type=target(t)) for t in source.tensors)
+    matrices = [t for t in tensors if not is_always_f32(t.name, len(t.shape))]
+    metadata = {**source.metadata, "general.file_type": Value.u32(mostly(matrices))}
     return Plan(metadata, tensors, tuple(source.tensors), only_finite=False)

@@ -19,8 +19,8 @@ from engine.convert.general import general_metadata
 from engine.convert.multimodal import text_config, text_weights
 from engine.convert.weights import StoredWeight, Weight
 from engine.errors import CorruptFile, UnsupportedTensor
-from engine.ggml_types import FileType, GgmlType
-from engine.gguf_values import TensorInfo, Value
+from engine.ggml_types import FileType
+from engine.gguf_values import TensorInfo, Value, mostly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,13 +44,7 @@ class Layout(NamedTuple):
 
     @property
     def file_type(self) -> FileType:
-        """The type of most weights."""
-        weight: dict[GgmlType, int] = {}
-        for info in self.infos:
-            if not is_always_f32(info.name, len(info.shape)):
-                weight[info.type] = weight.get(info.type, 0) + info.n_elements
-        stored = max(weight, key=lambda t: weight[t], default=GgmlType.F32)
-        return FileType[stored.name]
+        return mostly(t for t in self.infos if not is_always_f32(t.name, len(t.shape)))
 
 
 class CheckpointView:
