@@ -39,6 +39,22 @@ def dot_bandwidth(
     rows without bytes.
     """
 
+def bf16_to_float(in_: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """Converts the [n] bits of BF16 numbers to float32; this and the next three release the GIL.
+
+    Rounded to nearest, ties to even. A NaN stays one, what F16 cannot hold becomes infinite. Raises
+    TypeError for another dtype, a strided array or a read-only output, ValueError for two lengths.
+    """
+
+def half_to_float(in_: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """The same from the bits of F16 numbers."""
+
+def float_to_bf16(in_: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
+    """The same to the bits of BF16 numbers."""
+
+def float_to_half(in_: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
+    """The same to the bits of F16 numbers."""
+
 def step_over_strings(
     buffer: bytearray, position: int, n_strings: int, max_bytes: int
 ) -> tuple[int, int]:

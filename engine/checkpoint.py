@@ -19,6 +19,7 @@ import msgspec
 from engine.errors import CorruptFile, FormatError, NotFound, UnsafeFile, UnsupportedTensor
 from engine.files import read_error
 from engine.ggml_types import GgmlType
+from engine.mapped import forget, map_file
 
 MAX_JSON_BYTES = 256 << 20
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
@@ -107,18 +108,18 @@ class Checkpoint:
         """All bytes of `tensor`, without a copy."""
         mapped = self._maps.get(tensor.file)
         if mapped is None:
-            try:
-                with tensor.file.open("rb") as file:
-                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            except (OSError, ValueError) as e:  # ValueError: the file is empty now
-                raise read_error(OSError(str(e)), tensor.file) from e
-            self._maps[tensor.file] = mapped
+            mapped = self._maps[tensor.file] = map_file(tensor.file)
         if tensor.end > len(mapped):
             raise CorruptFile(
                 f"{tensor.file.name} changed while it was read.",
                 hint="Wait until it is complete, then try again.",
             )
         return memoryview(mapped)[tensor.begin : tensor.end]
+
+    def forget(self) -> None:
+        """Let go of the memory that what was read takes."""
+        for mapped in tuple(self._maps.values()):  # other threads may open more
+            forget(mapped)
 
     def close(self) -> None:
         """Let go of the files; each is closed with the last view of it."""

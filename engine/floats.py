@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine import _native
 from engine.ggml_types import GgmlType
 
 
@@ -14,38 +15,28 @@ def to_float32(data: bytes | memoryview, stored: GgmlType) -> NDArray[np.float32
     """Decode little-endian `data` of a float type, float32 [n]; F32 is a view of `data`."""
     if stored is GgmlType.F32:
         return np.frombuffer(data, dtype="<f4")
-    if stored is GgmlType.F16:
-        return np.frombuffer(data, dtype="<f2").astype(np.float32)
-    if stored is GgmlType.BF16:
-        bits = np.frombuffer(data, dtype="<u2").astype(np.uint32)  # [n]
-        bits <<= 16
-        return bits.view(np.float32)
-    raise ValueError(f"{stored.name} is no plain float type")
+    decode = {GgmlType.F16: _native.half_to_float, GgmlType.BF16: _native.bf16_to_float}[stored]
+    bits = np.frombuffer(data, dtype="<u2")
+    values = np.empty(bits.shape, np.float32)
+    decode(bits, values)
+    return values
 
 
 def from_float32(values: NDArray[np.float32], stored: GgmlType) -> NDArray[Any]:
     """Encode `values` in a float type: round to nearest, ties to even; NaN stays NaN.
 
-    A value beyond F16's 65504 becomes infinite, as in ggml. Same shape; BF16 as uint16 bits.
+    A value beyond F16's 65504 becomes infinite, as in ggml. Same shape; 16-bit floats as their
+    bits.
     """
     if stored is GgmlType.F32:
         return values.astype("<f4", copy=False)
-    if stored is GgmlType.F16:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return values.astype("<f2")
-    if stored is GgmlType.BF16:
-        return _bf16_bits(values)
-    raise ValueError(f"{stored.name} is no plain float type")
+    encode = {GgmlType.F16: _native.float_to_half, GgmlType.BF16: _native.float_to_bf16}[stored]
+    flat = np.ascontiguousarray(values, np.float32).reshape(-1)
+    bits = np.empty(flat.shape, "<u2")
+    encode(flat, bits)
+    return bits.reshape(values.shape)
 
 
-def _bf16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """BF16 bits of `values`, uint16 of the same shape (ggml_compute_fp32_to_bf16)."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = (bits >> 16) & 1
-    rounded += 0x7FFF
-    rounded += bits
-    rounded >>= 16
-    is_nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    if is_nan.any():
-        rounded[is_nan] = (bits[is_nan] >> 16) | 64  # a quiet NaN: rounding could make it infinite
-    return rounded.astype("<u2")
+def has_infinity(bits: NDArray[np.uint16]) -> bool:
+    """Whether one of the F16 numbers is infinite."""
+    return bool(((bits & 0x7FFF) == 0x7C00).any())

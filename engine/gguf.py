@@ -27,6 +27,7 @@ from engine.gguf_values import (
     encode,
     encode_string,
 )
+from engine.mapped import forget, map_file
 from engine.output import OutputFile, new_file
 
 if TYPE_CHECKING:
@@ -106,11 +107,7 @@ class GgufFile:
         return to_float32(self.raw(tensor, start, stop), tensor.type).reshape(-1, tensor.n_cols)
 
     def _mapped(self) -> mmap.mmap:
-        try:
-            with self.path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as e:  # ValueError: it is empty now
-            raise read_error(OSError(str(e)), self.path) from e
+        mapped = map_file(self.path)
         if len(mapped) != self.size_bytes:
             mapped.close()
             raise CorruptFile(
@@ -118,6 +115,11 @@ class GgufFile:
                 hint="Wait until it is complete, then try again.",
             )
         return mapped
+
+    def forget(self) -> None:
+        """Let go of the memory that what was read takes."""
+        if self._map is not None:
+            forget(self._map)
 
     def close(self) -> None:
         """Let go of the file; it is closed with the last view of it."""

@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
+FORGET_BYTES = 128 << 20  # so much of the source is in memory, and a little more
 _PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
@@ -101,6 +102,8 @@ def write_model(
             data = yield from _wait(encoded, progress)
             yield from _wait(disk.submit(writer.write, data.data), progress)
             done = progress.done + chunk.source_bytes
+            if done // FORGET_BYTES > progress.done // FORGET_BYTES:
+                source.forget()
             progress = msgspec.structs.replace(progress, done=done)
             yield progress
 
@@ -151,17 +154,17 @@ def _encode(source: ModelSource, chunk: Chunk, only_finite: bool) -> NDArray[np.
 def _as_float(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
     import numpy as np
 
-    from engine.floats import from_float32
+    from engine.floats import from_float32, has_infinity
 
     rows = source.rows(chunk.old, chunk.start, chunk.stop)
     encoded = from_float32(rows, chunk.new.type)
-    if chunk.new.type is GgmlType.F16 and np.isinf(encoded).any() and not np.isinf(rows).any():
+    if chunk.new.type is GgmlType.F16 and has_infinity(encoded) and not np.isinf(rows).any():
         raise UnsupportedTensor(
             f"{chunk.old.name} holds numbers that are too large for F16.",
             hint="Keep this model in BF16 or F32 instead.",
             details=f"largest: {float(np.abs(rows).max()):g}",
         )
-    return np.ascontiguousarray(encoded).reshape(-1).view(np.uint8)
+    return encoded.reshape(-1).view(np.uint8)
 
 
 def _quantized(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:

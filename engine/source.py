@@ -41,6 +41,10 @@ class ModelSource(Protocol):
         """The same rows as stored in `tensor.type`."""
         ...
 
+    def forget(self) -> None:
+        """Let go of the memory that what was read takes; it can be read again."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -95,6 +95,10 @@ class SplitGguf(GgufFile):
     def rows(self, tensor: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
         return self._part_of[tensor.name].rows(tensor, start, stop)
 
+    def forget(self) -> None:
+        for part in self._parts:
+            part.forget()
+
     def close(self) -> None:
         for part in self._parts:
             part.close()

@@ -8,6 +8,7 @@
 
 #include "abort_flag.hpp"
 #include "bandwidth.hpp"
+#include "floats.hpp"
 #include "gguf_strings.hpp"
 #include "kl_divergence.hpp"
 #include "memory_breakdown.hpp"
@@ -75,6 +76,15 @@ nb::tuple step_over_strings(const Vector<const std::uint8_t> &buffer, std::size_
     return nb::make_tuple(end, n_left);
 }
 
+/// A conversion of numbers as a function for Python.
+template <typename From, typename To, void (*convert)(std::span<const From>, std::span<To>)>
+void convert_numbers(const Vector<const From> &in, const Vector<To> &out) {
+    if (in.size() != out.size())
+        throw nb::value_error("in and out must have the same length");
+    const nb::gil_scoped_release unlocked;
+    convert(span_of(in), span_of(out));
+}
+
 nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
     nb::list found;
     for (const auto &[type, weights, cache, compute] : snug::memory_breakdown(function, context))
@@ -98,6 +108,15 @@ NB_MODULE(_native, m) {
 
     m.def("dot_bandwidth", &dot_bandwidth, "dot"_a, "n_threads"_a, "n_bytes"_a, "n_cols"_a,
           "row_bytes"_a, "vector_bytes"_a);
+
+    m.def("bf16_to_float", &convert_numbers<std::uint16_t, float, &snug::bf16_to_float>,
+          "in_"_a.noconvert(), "out"_a.noconvert());
+    m.def("half_to_float", &convert_numbers<std::uint16_t, float, &snug::half_to_float>,
+          "in_"_a.noconvert(), "out"_a.noconvert());
+    m.def("float_to_bf16", &convert_numbers<float, std::uint16_t, &snug::float_to_bf16>,
+          "in_"_a.noconvert(), "out"_a.noconvert());
+    m.def("float_to_half", &convert_numbers<float, std::uint16_t, &snug::float_to_half>,
+          "in_"_a.noconvert(), "out"_a.noconvert());
 
     m.def("step_over_strings", &step_over_strings, "buffer"_a.noconvert(), "position"_a,
           "n_strings"_a, "max_bytes"_a);

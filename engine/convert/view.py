@@ -81,6 +81,9 @@ class CheckpointView:
         """Rows `start` to `stop` in `tensor.type`."""
         return self._weights[tensor.name].raw(start, stop).reshape(-1).data
 
+    def forget(self) -> None:
+        self.checkpoint.forget()
+
     def close(self) -> None:
         self.checkpoint.close()
 
