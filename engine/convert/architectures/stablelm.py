@@ -22,7 +22,7 @@ from engine.gguf_values import Value
 
 def declare(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
-    is_parallel = config.flag("use_parallel_residual", True)
+    is_parallel = config.flag("use_parallel_residual", False)
     keys = common_keys(config, h)
     for key in rope_keys(config):
         del keys[key]
