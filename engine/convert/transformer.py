@@ -63,8 +63,8 @@ def read_transformer(
 ) -> Transformer:
     """Check the config; the vocabulary is as large as the stored embedding.
 
-    `tied` is what holds where the config does not say. Raises UnsupportedArchitecture for another
-    activation than llama.cpp computes.
+    Where the config does not say, the two matrices are one if `tied`, or if only one is stored.
+    Raises UnsupportedArchitecture for another activation than llama.cpp computes.
     """
     activation = config.text(config.find("hidden_activation", "hidden_act") or "hidden_act")
     if activation and activation not in activations:
@@ -79,7 +79,7 @@ def read_transformer(
     head_dim = config.count("head_dim", n_embd // n_heads)
     if head_dim % 2:
         raise config.bad(f"head_dim {head_dim} is odd")
-    is_tied = config.flag("tie_word_embeddings", tied)
+    is_tied = config.flag("tie_word_embeddings", tied or OUTPUT not in shapes)
     stored = shapes.get(EMBEDDING) or (shapes.get(OUTPUT) if is_tied else None)
     return Transformer(
         n_layers=config.count("num_hidden_layers", largest=MAX_LAYERS),

@@ -14,7 +14,7 @@ from engine.convert.architectures.glm import GLM, GLM4
 from engine.convert.architectures.gpt_oss import GPT_OSS
 from engine.convert.architectures.granite import GRANITE, GRANITE_MOE
 from engine.convert.architectures.llama import LLAMA
-from engine.convert.architectures.minicpm import MINICPM
+from engine.convert.architectures.minicpm import MINICPM, MINICPM3
 from engine.convert.architectures.olmo import OLMO2, OLMOE
 from engine.convert.architectures.phi import PHI2, PHI3
 from engine.convert.architectures.qwen import QWEN2, QWEN2MOE, QWEN3, QWEN3MOE
@@ -39,6 +39,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     GRANITE,
     GRANITE_MOE,
     MINICPM,
+    MINICPM3,
     OLMO2,
     OLMOE,
     PHI2,

@@ -20,6 +20,7 @@ from engine.convert.transformer import Transformer, common_keys, read_transforme
 from engine.gguf_values import Value
 
 WINDOW_PERIOD = 4
+LAYERS_WITH_QK_NORMS = 64  # llama.cpp expects norms of queries and keys in models as deep
 
 
 def declare_command_r(config: Config, shapes: Shapes) -> Declared:
@@ -30,6 +31,8 @@ def declare_command_r(config: Config, shapes: Shapes) -> Declared:
         # What the model was trained on; max_position_embeddings is less there.
         keys["context_length"] = Value.u32(config.count("model_max_length"))
     has_qk_norms = config.flag("use_qk_norm", False)
+    if has_qk_norms != (h.n_layers >= LAYERS_WITH_QK_NORMS):
+        raise unsupported("norms of queries and keys where the others of its family have none")
     rules = _rules(h, has_qk_norms=has_qk_norms)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 

@@ -39,9 +39,6 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(h.head_dim),
     }
-    if not n_experts:
-        size = Value.u32(h.head_dim)
-        keys |= {"attention.key_length": size, "attention.value_length": size}
     if config.has("sliding_window"):
         keys |= within_window(config)
     return Declared(
@@ -50,6 +47,14 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         made=rope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
+
+
+def declare_llama(config: Config, shapes: Shapes) -> Declared:
+    """A Llama says the size of its heads, of which old configs say nothing."""
+    if not config.count("num_local_experts", 0, smallest=0):
+        n_embd, n_heads = config.count("hidden_size"), config.count("num_attention_heads")
+        config = config.under(head_dim=n_embd // n_heads)
+    return declare(config, shapes)
 
 
 def rules(h: Transformer, n_experts: int = 0) -> Iterator[TensorRule]:
@@ -83,5 +88,5 @@ LLAMA = Architecture(
         "MixtralForCausalLM",
     ),
     model_types=("llama", "mistral", "mixtral"),
-    declare=declare,
+    declare=declare_llama,
 )
