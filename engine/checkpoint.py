@@ -6,6 +6,7 @@ bytes. Knows nothing of what a config key or a tensor means. Format: huggingface
 
 from __future__ import annotations
 
+import logging
 import mmap
 import re
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from engine.errors import CorruptFile, FormatError, NotFound, UnsafeFile, Unsupp
 from engine.files import read_error
 from engine.ggml_types import GgmlType
 from engine.mapped import forget, map_file
+
+log = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 256 << 20
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
@@ -154,6 +157,18 @@ def read_json_object(path: Path) -> dict[str, Any]:
 def read_optional_json(path: Path) -> dict[str, Any]:
     """Like read_json_object, but {} when there is no such file."""
     return read_json_object(path) if path.is_file() else {}
+
+
+def read_generation_config(folder: Path) -> dict[str, Any]:
+    """Read generation_config.json; {} when there is none, or a damaged one.
+
+    It only advises how to generate, so that a model without it is still whole.
+    """
+    try:
+        return read_optional_json(folder / "generation_config.json")
+    except CorruptFile as e:
+        log.warning("The generation_config.json of %s is left out: %s", folder, e)
+        return {}
 
 
 def read_config(folder: Path) -> dict[str, Any]:

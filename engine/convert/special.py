@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from engine.checkpoint import read_optional_json
+from engine.checkpoint import read_generation_config, read_optional_json
 from engine.convert.pieces import Pieces
 from engine.errors import CorruptFile
 from engine.files import read_error
@@ -38,7 +38,7 @@ def read_special_tokens(
     tokenizer_config: Mapping[str, Any],
     pieces: Pieces,
 ) -> SpecialTokens:
-    generation_config = read_optional_json(folder / "generation_config.json")
+    generation_config = read_generation_config(folder)
     ids: dict[str, int] = {}
     for kind, theirs in KINDS.items():
         named = _content(tokenizer_config.get(f"{theirs}_token"))

@@ -271,6 +271,12 @@ def test_cancel_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_damaged_generation_config_is_left_out(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "Tiny", n_layers=1)
+    (folder / "generation_config.json").write_text('{"temperature": 0.6, "eos_tok')
+    assert convert(folder, tmp_path / "a.gguf").tensors
+
+
 def test_an_existing_output_is_kept(tiny_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"mine")
     with pytest.raises(AlreadyExists):
