@@ -69,7 +69,9 @@ def _describe_checkpoint(folder: Path) -> ModelSummary:
     checkpoint = Checkpoint.open(folder)
     layout = read_layout(checkpoint)
     metadata = {
-        **general_metadata(checkpoint, layout.architecture, layout.n_params),
+        **general_metadata(checkpoint, layout.architecture, layout.infos),
+        # As the folder is called: what it tells may be the name of the model it was tuned from.
+        "general.name": Value.string(checkpoint.name),
         **layout.keys,
         "general.file_type": Value.u32(layout.file_type),
     }

@@ -39,10 +39,6 @@ class Layout(NamedTuple):
         return tuple(TensorInfo(t.name, tuple(reversed(t.shape)), t.type) for t in self.tensors)
 
     @property
-    def n_params(self) -> int:
-        return sum(info.n_elements for info in self.infos)
-
-    @property
     def file_type(self) -> FileType:
         return mostly(t for t in self.infos if not is_always_f32(t.name, len(t.shape)))
 
@@ -65,7 +61,7 @@ class CheckpointView:
         layout = read_layout(checkpoint)
         n_vocab = next(t.shape[0] for t in layout.tensors if t.name == "token_embd.weight")
         metadata = {
-            **general_metadata(checkpoint, layout.architecture, layout.n_params),
+            **general_metadata(checkpoint, layout.architecture, layout.infos),
             **layout.keys,
             "general.file_type": Value.u32(layout.file_type),
             "general.quantization_version": Value.u32(2),

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.convert.general import size_label
 from engine.convert.job import Convert
 from engine.convert.rope import llama3_factors
 from engine.convert.rules import interleaved
@@ -355,8 +354,3 @@ def test_every_bf16_and_f16_comes_back() -> None:
         same = again == bits
         assert same[~np.isnan(values)].all()
         assert np.isnan(to_float32(again.tobytes(), stored)[np.isnan(values)]).all()
-
-
-def test_size_labels() -> None:
-    counts = [260_032, 656_000, 7_344_384, 1_100_048_384, 8_030_261_248, 70_553_706_496]
-    assert [size_label(n) for n in counts] == ["260K", "656K", "7.3M", "1.1B", "8.0B", "71B"]
