@@ -20,6 +20,9 @@ _INVALID_FILE_SIZE = 0xFFFFFFFF
 _FSCTL_SET_SPARSE = 0x900C4
 _LOCKED_BYTE = 2**31 - 1
 
+Mark = tuple[int, int]
+"""What changes when a file does: its size in bytes, and when it was written to, in ns."""
+
 
 def lock(file: FileIO) -> bool:
     """Mark an open partial file as being written, until it is closed; False if it is already."""
@@ -44,8 +47,7 @@ def lock(file: FileIO) -> bool:
     return True
 
 
-def file_mark(path: Path) -> tuple[int, int]:
-    """What changes when a file does: its size in bytes, and when it was written to, in ns."""
+def file_mark(path: Path) -> Mark:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
 

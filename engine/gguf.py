@@ -10,6 +10,7 @@ import mmap
 import os
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,7 @@ from engine.gguf_values import (
 )
 from engine.mapped import forget, map_file
 from engine.output import OutputFile, new_file
+from engine.partial import Note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -134,43 +136,65 @@ class GgufFile:
 
 
 class GgufWriter:
-    """Takes the tensor data of a new GGUF in the order of `tensors`, in pieces of any size."""
+    """Takes the tensor data of a new GGUF in the order of `tensors`, in pieces of any size.
 
-    def __init__(self, output: OutputFile, tensors: Sequence[TensorInfo], alignment: int) -> None:
+    What a job that was broken off has left can be looked at with `has` and `read`; `go_on` says
+    from where on it is written anew, and without that all of it is.
+    """
+
+    def __init__(
+        self, output: OutputFile, header: bytes, tensors: Sequence[TensorInfo], alignment: int
+    ) -> None:
         self.tensors = tuple(tensors)
         self._output = output
-        self._alignment = alignment
+        sizes = (aligned(tensor.n_bytes, alignment) for tensor in tensors)
+        self._begins = tuple(accumulate(sizes, initial=len(header)))
         self._index = 0
-        self._n_written = 0
-        self._skip_empty()
+        is_empty = self._begins[-1] == len(header)
+        if is_empty or output.read(0, len(header)) != header:
+            output.keep(0)
+            output.write(header)
+            self._pass_whole()
+
+    def has(self, index: int, n_bytes: int) -> bool:
+        """Whether the first `n_bytes` of tensor number `index`, and all before, were left."""
+        return self._begins[index] + n_bytes <= self._output.n_kept
+
+    def read(self, index: int, start: int, stop: int) -> bytes:
+        """The bytes `start` to `stop` of tensor number `index` that were left."""
+        return self._output.read(self._begins[index] + start, stop - start)
+
+    def go_on(self, index: int, n_bytes: int) -> None:
+        """Write next what comes after the first `n_bytes` of tensor number `index`."""
+        self._output.keep(self._begins[index] + n_bytes)
+        self._index = index
+        self._pass_whole()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data` to the current tensor; a piece never reaches into the next tensor."""
-        if self._index == len(self.tensors):
+        if self._output.n_kept:
+            self.go_on(0, 0)
+        if self.is_complete:
             raise ValueError("more data than tensors")
-        tensor = self.tensors[self._index]
         data = memoryview(data).cast("B")
-        if self._n_written + len(data) > tensor.n_bytes:
-            raise ValueError(f"more data than {tensor.name} holds")
+        if self._output.n_bytes + len(data) > self._end:
+            raise ValueError(f"more data than {self.tensors[self._index].name} holds")
         self._output.write(data)
-        self._n_written += len(data)
-        if self._n_written == tensor.n_bytes:
-            self._output.write(bytes(aligned(tensor.n_bytes, self._alignment) - tensor.n_bytes))
-            self._index += 1
-            self._n_written = 0
-            self._skip_empty()
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes written so far, header included."""
-        return self._output.n_bytes
+        self._pass_whole()
 
     @property
     def is_complete(self) -> bool:
         return self._index == len(self.tensors)
 
-    def _skip_empty(self) -> None:
-        while self._index < len(self.tensors) and self.tensors[self._index].n_bytes == 0:
+    @property
+    def _end(self) -> int:
+        """Where the data of the current tensor end."""
+        return self._begins[self._index] + self.tensors[self._index].n_bytes
+
+    def _pass_whole(self) -> None:
+        """Go to the next tensor that has yet to be written, over the padding."""
+        while not self.is_complete and self._output.n_bytes == self._end:
+            self._output.write(bytes(self._begins[self._index + 1] - self._end))
             self._index += 1
 
 
@@ -181,19 +205,19 @@ def write_gguf(
     tensors: Sequence[TensorInfo],
     *,
     overwrite: bool = False,
+    note: Note | None = None,
 ) -> Generator[GgufWriter, None, None]:
     """Create the GGUF `path`: the header at once, the data through the writer in the block.
 
     Metadata is written as given, in its order and with its types; tensor offsets are computed here
-    (those in `tensors` are ignored). The file appears whole at the end of the block or not at all.
-    Raises AlreadyExists, NotFound, DiskFull (before any work), NotWritable; ValueError when the
-    block gave too little data.
+    (those in `tensors` are ignored). The file appears whole at the end of the block or not at all;
+    what `note` is for says `new_file`. Raises AlreadyExists, NotFound, DiskFull (before any work),
+    NotWritable; ValueError when the block gave too little data.
     """
     header, alignment = encode_header(metadata, tensors)
     size_bytes = len(header) + sum(aligned(t.n_bytes, alignment) for t in tensors)
-    with new_file(path, size_bytes=size_bytes, overwrite=overwrite) as output:
-        output.write(header)
-        writer = GgufWriter(output, tensors, alignment)
+    with new_file(path, size_bytes=size_bytes, overwrite=overwrite, note=note) as output:
+        writer = GgufWriter(output, header, tensors, alignment)
         yield writer
         if not writer.is_complete:
             raise ValueError(f"{writer.tensors[writer._index].name} was not written")

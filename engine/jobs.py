@@ -1,6 +1,7 @@
 """A job: a frozen value whose `run()` is a generator.
 
 yield = progress, return = result, raise = failure, `close()` = cancel; `finally` cleans up.
+`throw(Paused())` = stop, and keep what the same job can go on from, if it can.
 The same job runs in a script (`finish`), on a thread, or in the worker process.
 """
 
@@ -35,6 +36,10 @@ class Piece(msgspec.Struct, frozen=True, tag="piece"):
 Step = Progress | Piece
 
 
+class Paused(BaseException):
+    """Thrown into a job that is to stop for now, or whose window has gone."""
+
+
 class Job(msgspec.Struct, frozen=True, tag=True):
     """The base of every job that needs nothing but its own fields.
 
@@ -44,7 +49,9 @@ class Job(msgspec.Struct, frozen=True, tag=True):
 
     Result: ClassVar[Any]
     can_resume: ClassVar[bool] = False
-    """Whether the same job, run again after it was cancelled, goes on from where it was."""
+    """Whether the same job, run again after it was paused or killed, goes on from where it was."""
+    keeps_when_cancelled: ClassVar[bool] = False
+    """Whether it does so after it was cancelled too."""
 
     def run(self) -> Generator[Step, None, Any]:
         raise NotImplementedError

@@ -13,14 +13,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import GgmlType
-from engine.gguf import TensorInfo, Value, gguf_size_bytes, write_gguf
+from engine.gguf import GgufWriter, TensorInfo, Value, gguf_size_bytes, write_gguf
 from engine.jobs import Progress
+from engine.partial import Note
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +35,7 @@ T = TypeVar("T")
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
 FORGET_BYTES = 128 << 20  # so much of the source is in memory, and a little more
+N_COMPARED = 8  # chunks of what was left, and a few more
 _PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
@@ -62,8 +65,9 @@ class Plan(msgspec.Struct, frozen=True, dict=True):
 
 
 class Chunk(NamedTuple):
-    """Rows `start` to `stop` of a tensor, in the type it has and in the one it gets."""
+    """Rows `start` to `stop` of tensor number `i_tensor`, in the type it has and in the new one."""
 
+    i_tensor: int
     old: TensorInfo
     new: TensorInfo
     start: int
@@ -72,6 +76,11 @@ class Chunk(NamedTuple):
     @property
     def source_bytes(self) -> int:
         return (self.stop - self.start) * self.old.row_bytes
+
+    @property
+    def new_bytes(self) -> tuple[int, int]:
+        """Where it begins and ends in the new tensor."""
+        return self.start * self.new.row_bytes, self.stop * self.new.row_bytes
 
 
 def write_model(
@@ -82,22 +91,27 @@ def write_model(
     n_threads: int = 0,
     *,
     overwrite: bool = False,
+    note: Note | None = None,
 ) -> Generator[Progress, None, None]:
     """Write the file `out` as `plan` says; it appears whole at the end or not at all.
 
     Yields how far `stage` is in bytes of the source, at least every 100 ms; `n_threads` 0 is all
-    cores. Raises CorruptFile naming the tensor that holds NaN or infinity, UnsupportedTensor naming
-    the one that F16 cannot hold, and what `write_gguf` raises.
+    cores. What a job of the same `note` has left is gone on from. Raises CorruptFile naming the
+    tensor that holds NaN or infinity, UnsupportedTensor naming the one that F16 cannot hold, and
+    what `write_gguf` raises.
     """
     n_threads = n_threads or _n_cores()
-    progress = Progress(stage, 0, plan.source_bytes, "bytes")
     with (
-        write_gguf(out, plan.metadata, plan.tensors, overwrite=overwrite) as writer,
+        write_gguf(out, plan.metadata, plan.tensors, overwrite=overwrite, note=note) as writer,
         _threads(n_threads, "quantize") as workers,
         # Apart, because a slow disk must hold up neither the workers nor a cancel.
         _threads(1, "write") as disk,
     ):
-        started = _started(workers, source, plan, _chunks(plan), 2 * n_threads + 2)
+        n_left = yield from _left(writer, source, plan, workers)
+        done_bytes = sum(chunk.source_bytes for chunk in islice(_chunks(plan), n_left))
+        progress = Progress(stage, done_bytes, plan.source_bytes, "bytes")
+        to_do = islice(_chunks(plan), n_left, None)
+        started = _started(workers, source, plan, to_do, 2 * n_threads + 2)
         for chunk, encoded in started:
             data = yield from _wait(encoded, progress)
             yield from _wait(disk.submit(writer.write, data.data), progress)
@@ -110,10 +124,35 @@ def write_model(
 
 def _chunks(plan: Plan) -> Iterator[Chunk]:
     """The whole work, in the order of the file."""
-    for old, new in zip(plan.sources, plan.tensors, strict=True):
+    for index, (old, new) in enumerate(zip(plan.sources, plan.tensors, strict=True)):
         n_rows = max(1, CHUNK_ELEMENTS // max(1, old.n_cols))
         for start in range(0, old.n_rows, n_rows):
-            yield Chunk(old, new, start, min(old.n_rows, start + n_rows))
+            yield Chunk(index, old, new, start, min(old.n_rows, start + n_rows))
+
+
+def _left(
+    writer: GgufWriter, source: ModelSource, plan: Plan, workers: ThreadPoolExecutor
+) -> Generator[Progress, None, int]:
+    """How many chunks a job that was broken off has left; `writer` goes on after them.
+
+    Some of them, the last one too, are made again and compared: a source may be another one all the
+    same, and another version of Snug may write other bytes. If one differs, all is made anew.
+    """
+    left = takewhile(lambda c: writer.has(c.i_tensor, c.new_bytes[1]), _chunks(plan))
+    n_left, done_bytes = sum(1 for _ in left), 0
+    for number, chunk in enumerate(islice(_chunks(plan), n_left), 1):
+        done_bytes += chunk.source_bytes
+        if (n_left - number) % max(1, n_left // N_COMPARED):
+            continue
+        progress = Progress("Going on", done_bytes, plan.source_bytes, "bytes")
+        yield progress
+        made = workers.submit(_encode, source, chunk, plan.only_finite)
+        data = yield from _wait(made, progress)
+        if writer.read(chunk.i_tensor, *chunk.new_bytes) != data.tobytes():
+            return 0
+        if number == n_left:
+            writer.go_on(chunk.i_tensor, chunk.new_bytes[1])
+    return n_left
 
 
 def _started(

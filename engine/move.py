@@ -24,6 +24,7 @@ import msgspec
 from engine.copying import copy_file, hash_file, told
 from engine.errors import AlreadyExists, NotWritable
 from engine.files import (
+    Mark,
     disk_full,
     file_mark,
     lock,
@@ -43,9 +44,6 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.2
 COPIES, PLAN = "files", "plan.json"
-
-Mark = tuple[int, int]
-"""A `file_mark`."""
 
 
 class Moved(msgspec.Struct, frozen=True):

@@ -1,8 +1,7 @@
 """Files that are whole or not there.
 
-Output goes to `name.partial` beside its target, is synced, and takes the name only at the end. The
-partial file is locked while it is written; one without a lock was left by a killed job and is
-replaced. Knows nothing of what is in a file.
+Output goes to a partial file, is synced, and takes its name only at the end. Where a note goes with
+it, what a killed or paused job has left is gone on from. Knows nothing of what is in a file.
 """
 
 from __future__ import annotations
@@ -10,28 +9,62 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 from engine.errors import AlreadyExists, KeptAside, NotFound, StorageError
-from engine.files import as_write_error, disk_full, lock, sync_folder
+from engine.files import as_write_error, disk_full, sync_folder
+from engine.jobs import Paused
+from engine.partial import (
+    Note,
+    drop_note,
+    is_ours,
+    open_partial,
+    partial_of,
+    patiently,
+    release_on_windows,
+    room_of,
+    save_note,
+)
 
-_ERROR_SHARING_VIOLATION = 32  # of Windows: another process has the file open
 # Dirty pages are pushed out as we go: one fsync at the very end of 10 GB would look like a hang.
 SYNC_EVERY_BYTES = 64 << 20
+LEAST_SYNC_BYTES = 1 << 20  # a kill should not cost all of a small file either
 
 
 class OutputFile:
-    """The open partial file: `write` appends, and keeps count in `n_bytes`."""
+    """The open partial file: `write` appends, and keeps count in `n_bytes`.
 
-    def __init__(self, file: FileIO, path: Path) -> None:
+    `n_kept` bytes are there already, from a job that was broken off: `read` gives them, and `keep`
+    says, before anything is written, how many of them are good.
+    """
+
+    def __init__(self, file: FileIO, path: Path, note: Note | None = None, n_kept: int = 0) -> None:
         self._file = file
         self._path = path
+        self._note = note
+        self._sync_every = SYNC_EVERY_BYTES
+        if note:
+            self._sync_every = min(SYNC_EVERY_BYTES, max(LEAST_SYNC_BYTES, note.size_bytes // 16))
         self._n_synced = 0
+        self.n_kept = n_kept
         self.n_bytes = 0
+
+    def read(self, at: int, n_bytes: int) -> bytes:
+        """What is kept there; less than `n_bytes` where that ends."""
+        self._file.seek(at)
+        return self._file.read(max(0, min(n_bytes, self.n_kept - at))) or b""
+
+    def keep(self, n_bytes: int) -> None:
+        """Go on after the first `n_bytes`; zeros are appended up to there, all else is dropped."""
+        with as_write_error(self._path):
+            self._save(min(n_bytes, self.n_kept))  # first: later bytes are not certain any more
+            self._file.truncate(n_bytes)
+            self._file.seek(n_bytes)
+        self.n_bytes = self._n_synced = n_bytes
+        self.n_kept = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append `data` (a memoryview must be of bytes).
@@ -43,7 +76,7 @@ class OutputFile:
             while rest:  # a raw write may take only a part
                 rest = rest[self._file.write(rest) :]
             self.n_bytes += len(data)
-            if self.n_bytes - self._n_synced >= SYNC_EVERY_BYTES:
+            if self.n_bytes - self._n_synced >= self._sync_every:
                 self.sync()
 
     def skip(self, n_bytes: int) -> None:
@@ -56,104 +89,64 @@ class OutputFile:
     def sync(self) -> None:
         os.fsync(self._file.fileno())
         self._n_synced = self.n_bytes
+        if not self.n_kept:  # else nothing was decided, and all that was certain still is
+            self._save(self.n_bytes)
+
+    def _save(self, done_bytes: int) -> None:
+        if self._note:
+            save_note(partial_of(self._path), self._note, done_bytes)
 
 
 @contextmanager
 def new_file(
-    path: str | os.PathLike[str], *, size_bytes: int, overwrite: bool = False
+    path: str | os.PathLike[str],
+    *,
+    size_bytes: int,
+    overwrite: bool = False,
+    note: Note | None = None,
 ) -> Generator[OutputFile, None, None]:
     """Open `path` for writing `size_bytes`; it appears whole when the block ends well.
 
     When the block raises (a cancelled job raises GeneratorExit) nothing is left behind and a file
-    of that name stays as it was. Raises AlreadyExists (at the end too, when something took the name
-    meanwhile: the file is then whole beside it), NotFound, DiskFull, NotWritable.
+    of that name stays as it was. With a `note` a job that is paused, or killed, leaves what it has,
+    and the next one of the same note begins with that: then the block begins with `keep`.
+    Raises AlreadyExists (at the end too, when something took the name meanwhile: the file is then
+    whole beside it), NotFound, DiskFull, NotWritable.
     """
     target = Path(path)
-    check_output(target, size_bytes=size_bytes, overwrite=overwrite)
-    partial = target.with_name(target.name + ".partial")
+    partial = partial_of(target)
+    check_output(target, size_bytes=size_bytes - room_of(partial), overwrite=overwrite)
     with as_write_error(target):
-        file = _create_locked(partial, target)
+        file, n_kept = open_partial(partial, note)
     with file:
+        output = OutputFile(file, target, note, n_kept)
         try:
-            output = OutputFile(file, target)
             yield output
             with as_write_error(target):
                 output.sync()
                 _require_ours(file, partial, target)
-                _release_on_windows(file)
+                drop_note(partial)
+                release_on_windows(file)
                 _publish(partial, target, overwrite=overwrite)
                 sync_folder(target.parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                if _is_ours(file, partial):
-                    _release_on_windows(file)
+        except BaseException as error:
+            with contextlib.suppress(OSError, StorageError):
+                if note and isinstance(error, Paused):
+                    output.sync()
+                elif is_ours(file, partial):
+                    drop_note(partial)
+                    release_on_windows(file)
                     partial.unlink()
             raise
 
 
-def _create_locked(partial: Path, target: Path) -> FileIO:
-    """Create `partial` for this process alone; raises AlreadyExists while another one writes it.
-
-    A file without a lock is unlinked and never written over: it may be a second name of a finished
-    model, whose job was killed between giving it its name and taking this one away.
-    """
-    busy = AlreadyExists(
-        f"{target.name} is being written by another job.",
-        hint="Wait until it has ended, or choose another name.",
-        details=str(partial),
-    )
-    if not _remove_unlocked(partial):
-        raise busy
-    try:
-        # Unbuffered: after a full disk, closing has nothing left to write and cannot fail again.
-        file = FileIO(partial, "x")
-    except FileExistsError as error:
-        raise busy from error
-    if not lock(file):  # the other one takes it for a left one, and will replace it
-        file.close()
-        raise busy
-    return file
-
-
-def _remove_unlocked(partial: Path) -> bool:
-    """Unlink `partial`, if it is there; False if a process is writing it."""
-    if sys.platform == "win32":
-        try:
-            partial.unlink(missing_ok=True)
-        except PermissionError as error:
-            if error.winerror == _ERROR_SHARING_VIOLATION:
-                return False
-            raise
-        return True
-    with contextlib.suppress(FileNotFoundError), FileIO(partial, "r+") as left:
-        if not (lock(left) and _is_ours(left, partial)):
-            return False
-        partial.unlink()
-    return True
-
-
-def _is_ours(file: FileIO, partial: Path) -> bool:
-    """Whether `partial` still is the name of the open `file`."""
-    if os.name == "nt":  # nobody can take an open file's name away
-        return True
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), partial.stat())
-    return False
-
-
 def _require_ours(file: FileIO, partial: Path, target: Path) -> None:
-    if not _is_ours(file, partial):
+    if not is_ours(file, partial):
         raise StorageError(
             f"The unfinished file of {target.name} was removed while it was written.",
             hint="Start again, and leave the file alone until it is done.",
             details=str(partial),
         )
-
-
-def _release_on_windows(file: FileIO) -> None:
-    """Close `file` where an open file cannot be renamed; elsewhere the lock is kept to the end."""
-    if os.name == "nt":
-        file.close()
 
 
 def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
@@ -162,7 +155,7 @@ def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
     Raises AlreadyExists, and the file is then whole beside it under a name that was free.
     """
     if overwrite:
-        partial.replace(target)
+        patiently(lambda: partial.replace(target))
         return
     name = target
     number = 1
@@ -187,9 +180,9 @@ def _take_name(partial: Path, name: Path) -> bool:
         # What takes the name between these two lines is lost there: nothing closes that gap.
         if name.exists():
             return False
-        partial.replace(name)
+        patiently(lambda: partial.replace(name))
         return True
-    partial.unlink()
+    patiently(partial.unlink)
     return True
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
 from engine.errors import AlreadyExists, FormatError
-from engine.files import read_error
+from engine.files import Mark, file_mark, read_error
 from engine.gguf_values import TensorInfo, Value
 from engine.splits import model_files, open_gguf
 
@@ -69,6 +69,19 @@ def refuse_to_replace(source: Path, target: Path) -> None:
             hint="Give the new file another name.",
             details=str(target),
         )
+
+
+def source_marks(path: Path) -> dict[str, Mark]:
+    """The marks of the files that hold the tensors of the model at `path`, by name.
+
+    What else makes it up is in the header of all that is made from it. Raises what `read_error`
+    gives.
+    """
+    try:
+        files = path.glob("*.safetensors") if path.is_dir() else model_files(path)
+        return {ascii(file.name): file_mark(file) for file in sorted(files) if file.exists()}
+    except OSError as error:
+        raise read_error(error, path) from error
 
 
 def open_source(path: str | PathLike[str]) -> ModelSource:

@@ -33,10 +33,12 @@ class Convert(Job, frozen=True):
     """Convert the folder `checkpoint` to the GGUF `out`.
 
     `type` is f32, f16, bf16, or auto: 16 bits as they are stored, the others F16. What another
-    quantizer has packed keeps its bits where a GGUF type can hold them.
+    quantizer has packed keeps its bits where a GGUF type can hold them. Paused or killed it leaves
+    what it has, and the same job goes on from there.
     """
 
     Result: ClassVar = Converted
+    can_resume: ClassVar = True
 
     checkpoint: str
     out: str
@@ -48,7 +50,8 @@ class Convert(Job, frozen=True):
         from engine.convert.view import CheckpointView
         from engine.ggml_types import FileType
         from engine.model_writer import write_model
-        from engine.source import refuse_to_replace
+        from engine.partial import Note
+        from engine.source import refuse_to_replace, source_marks
 
         if self.type.lower() not in TYPES:
             raise EngineError(
@@ -57,14 +60,23 @@ class Convert(Job, frozen=True):
             )
         yield Progress("Reading the checkpoint", 0, None, "steps")
         refuse_to_replace(Path(self.checkpoint), Path(self.out))
+        marks = source_marks(Path(self.checkpoint))
         source = CheckpointView.open(self.checkpoint)
         try:
             to_do = plan(source, self.type.upper())
-            yield from write_model(source, to_do, self.out, "Converting", overwrite=self.overwrite)
+            note = Note.of(self.placed(self.checkpoint, self.out), marks, to_do.size_bytes)
+            yield from write_model(
+                source, to_do, self.out, "Converting", overwrite=self.overwrite, note=note
+            )
         finally:
             source.close()
         file_type = FileType(to_do.metadata["general.file_type"].value).name
         return Converted(self.out, to_do.size_bytes, len(to_do.tensors), file_type)
+
+    def placed(self, source: str, out: str) -> Convert:
+        """The same job for files that lie elsewhere by now."""
+        source, out = str(Path(source).absolute()), str(Path(out).absolute())
+        return msgspec.structs.replace(self, checkpoint=source, out=out)
 
 
 def plan(source: ModelSource, float_type: str) -> Plan:

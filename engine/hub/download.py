@@ -59,6 +59,7 @@ class Download(Job, frozen=True):
 
     Result: ClassVar = Downloaded
     can_resume: ClassVar = True
+    keeps_when_cancelled: ClassVar = True
 
     repo: str
     folder: str

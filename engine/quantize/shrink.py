@@ -34,9 +34,11 @@ class Shrink(Job, frozen=True):
     uses all cores. A checkpoint is read as it is: no 16-bit file in between. Raises
     UnsupportedTensor for a source that is quantized already, OutOfMemory when no recipe fits,
     CorruptFile for data that are no numbers, and what reading the source and writing a file raise.
+    Paused or killed it leaves what it has, and the same job goes on from there.
     """
 
     Result: ClassVar = Shrunk
+    can_resume: ClassVar = True
 
     source: str
     out: str
@@ -47,19 +49,30 @@ class Shrink(Job, frozen=True):
     def run(self) -> Generator[Progress, None, Shrunk]:
         from engine.gguf import gguf_size_bytes
         from engine.model_writer import write_model
+        from engine.partial import Note
         from engine.quantize.plan import plan
         from engine.quantize.recipe import find_recipe
-        from engine.source import open_source, refuse_to_replace
+        from engine.source import open_source, refuse_to_replace, source_marks
 
         started = time.monotonic()
         yield Progress("Reading the model", 0, None, "bytes")
         refuse_to_replace(Path(self.source), Path(self.out))
+        marks = source_marks(Path(self.source))
         source = open_source(self.source)
         try:
-            recipe = find_recipe(self.recipe or _recommended(source))
+            name = self.recipe or begun_recipe(self.source, self.out) or _recommended(source)
+            recipe = find_recipe(name)
             to_do = plan(source, recipe)
+            job = msgspec.structs.replace(self, recipe=recipe.name)
+            note = Note.of(job.placed(self.source, self.out), marks, to_do.size_bytes)
             yield from write_model(
-                source, to_do, self.out, "Shrinking", self.n_threads, overwrite=self.overwrite
+                source,
+                to_do,
+                self.out,
+                "Shrinking",
+                self.n_threads,
+                overwrite=self.overwrite,
+                note=note,
             )
             return Shrunk(
                 path=self.out,
@@ -71,6 +84,24 @@ class Shrink(Job, frozen=True):
             )
         finally:
             source.close()
+
+    def placed(self, source: str, out: str) -> Shrink:
+        """The same job for files that lie elsewhere by now."""
+        source, out = str(Path(source).absolute()), str(Path(out).absolute())
+        return msgspec.structs.replace(self, source=source, out=out)
+
+
+def begun_recipe(source: str, out: str) -> str | None:
+    """The recipe with which a shrink of `source` to `out` was begun and broken off."""
+    from engine.partial import partial_of, read_note
+    from engine.quantize.recipe import RECIPES
+    from engine.source import source_marks
+
+    note = read_note(partial_of(Path(out)))
+    if note is None or note.sources != source_marks(Path(source)):
+        return None
+    job = note.read_job(Shrink)
+    return job.recipe if job and job.recipe in RECIPES else None
 
 
 def _recommended(source: ModelSource) -> str:
