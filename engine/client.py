@@ -31,7 +31,16 @@ from engine.errors import (
 )
 from engine.inference import Generate
 from engine.jobs import Step
-from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
+from engine.protocol import (
+    Cancel,
+    CancelledEvent,
+    ErrorEvent,
+    Pause,
+    Ready,
+    ResultEvent,
+    Run,
+    StepEvent,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +85,11 @@ class Call:
         """Ask the job to end. A worker that does not within 5 s ends itself, as Cancelled too."""
         self._is_cancelled = True
         self._worker._send(Cancel(self._id))
+
+    def pause(self) -> None:
+        """Ask the job to end as `cancel` does, and to keep what it can go on from."""
+        self._is_cancelled = True
+        self._worker._send(Pause(self._id))
 
     def _hear(self, event: StepEvent | ResultEvent | ErrorEvent | CancelledEvent) -> None:
         match event:

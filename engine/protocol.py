@@ -28,7 +28,13 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: int
 
 
-Request = Run | Cancel
+class Pause(msgspec.Struct, frozen=True, tag="pause"):
+    """Stop as a cancel does, but keep what the same job can go on from."""
+
+    id: int
+
+
+Request = Run | Cancel | Pause
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -1,11 +1,12 @@
 """The child process in which everything heavy and everything fragile happens.
 
 The main thread reads requests, one other thread runs the jobs in turn, so a cancel is heard at
-once. A closed stdin means stop: the window is gone. Nothing but events is written to stdout.
+once. A closed stdin means pause: the window is gone. Nothing but events is written to stdout.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
@@ -31,9 +32,18 @@ from engine.hub.search import Describe, Search
 from engine.hub.token import AskToken, KeepToken
 from engine.hub.verify import Verify
 from engine.inference import Bench, Generate, Load
-from engine.jobs import Step
+from engine.jobs import Paused, Step
 from engine.move import MoveModels
-from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEvent, Run, StepEvent
+from engine.protocol import (
+    Cancel,
+    CancelledEvent,
+    ErrorEvent,
+    Pause,
+    Ready,
+    ResultEvent,
+    Run,
+    StepEvent,
+)
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
@@ -72,6 +82,7 @@ class Worker:
         self._out = out
         self._requests: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
+        self._paused: set[int] = set()
         self._running: int | None = None
         self._session: Any = None
         self._decode_job = msgspec.json.Decoder(AnyJob).decode
@@ -85,19 +96,22 @@ class Worker:
                 break
             request = protocol.decode_request(line)
             if isinstance(request, Cancel):
-                self._cancel(request.id)
+                self._stop(request.id, self._cancelled)
+            elif isinstance(request, Pause):
+                self._stop(request.id, self._paused)
             else:
                 self._requests.put(request)
         if (running := self._running) is not None:
-            self._cancel(running)
+            self._stop(running, self._paused)
         self._requests.put(None)
         jobs.join(GRACE_S)
 
     def send(self, event: protocol.Event) -> None:
-        self._out.write(protocol.encode(event) + b"\n")
+        with contextlib.suppress(OSError):  # nobody hears it: the closed stdin will tell
+            self._out.write(protocol.encode(event) + b"\n")
 
-    def _cancel(self, job_id: int) -> None:
-        self._cancelled.add(job_id)
+    def _stop(self, job_id: int, stopped: set[int]) -> None:
+        stopped.add(job_id)
         if job_id != self._running:
             return
         if self._session is not None:
@@ -119,6 +133,7 @@ class Worker:
             self.send(self._run(request))
             self._running = None
             self._cancelled.discard(request.id)
+            self._paused.discard(request.id)
         if self._session is not None:
             self._session.close()
 
@@ -127,8 +142,12 @@ class Worker:
             job = self._decode_job(request.job)
             steps = self._start(job)
             try:
-                while request.id not in self._cancelled:
+                while request.id not in self._cancelled | self._paused:
                     self.send(StepEvent(request.id, next(steps)))
+                if request.id not in self._cancelled:
+                    steps.throw(Paused())
+                return CancelledEvent(request.id)
+            except Paused:
                 return CancelledEvent(request.id)
             except StopIteration as stop:
                 return ResultEvent(request.id, self._keep(job, stop.value))

@@ -34,11 +34,11 @@ def shrink(args: argparse.Namespace) -> Any:
     from engine.quantize.shrink import Shrink
 
     source = args.source.absolute()
-    recipe = find_recipe(args.type).name if args.type else recommended(source, args)
-    default_out = source.with_name(
-        f"{source.stem if source.is_file() else source.name}-{recipe}.gguf"
-    )
-    out = args.out.absolute() if args.out else default_out
+    if args.type:
+        recipe = find_recipe(args.type).name
+    else:
+        recipe = begun(source, args.out) or recommended(source, args)
+    out = args.out.absolute() if args.out else default_out(source, recipe)
     if out.suffix.lower() != ".gguf" and not os.path.lexists(out):
         raise FormatError(
             f"{out.name} does not end in .gguf, as a model's name must.",
@@ -76,6 +76,20 @@ def recommend(args: argparse.Namespace) -> Any:
             bits = f"{choice.bits_per_weight:.2f} bits"
             print(f"{choice.recipe:8} {size:>8}  {bits:>10}  needs {need:>8}  {choice.where}")
     return advice
+
+
+def default_out(source: Path, recipe: str) -> Path:
+    return source.with_name(f"{source.stem if source.is_file() else source.name}-{recipe}.gguf")
+
+
+def begun(source: Path, out: Path | None) -> str | None:
+    """The recipe of a shrink by the same arguments that was broken off."""
+    from engine.quantize.recipe import RECIPES
+    from engine.quantize.shrink import begun_recipe
+
+    outs = [out] if out else [default_out(source, recipe) for recipe in RECIPES]
+    found = (begun_recipe(str(source), str(out)) for out in outs)
+    return next(filter(None, found), None)
 
 
 def recommended(source: Path, args: argparse.Namespace) -> str:

@@ -15,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from engine.quantize.shrink import Shrink
 from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.pauses import pause
 
 
 def engine(*args: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -205,16 +207,19 @@ def test_what_is_no_file_stays_what_it_is(tiny_checkpoint: Path, tmp_path: Path)
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 @pytest.mark.parametrize("told", ["SIGTERM", "SIGHUP", "SIGINT", "SIGKILL, then SIGTERM"])
-def test_a_closed_terminal_leaves_nothing_half_written(tmp_path: Path, told: str) -> None:
-    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=4)
-    out = tmp_path / "big.gguf"
-    command = [sys.executable, "-m", "engine", "shrink", str(source), "-o", str(out)]
+def test_a_closed_terminal_keeps_what_is_done_and_ctrl_c_does_not(
+    tmp_path: Path, told: str
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=2)
+    out, partial = tmp_path / "big.gguf", tmp_path / "big.gguf.partial"
+    arguments = ("shrink", source, "-o", out, "--type", "Q5_K_M", "-t", "1")
     process = subprocess.Popen(
-        [*command, "--type", "Q5_K_M", "-t", "1"], start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "engine", *map(str, arguments)],
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
     )
     children = psutil.Process(process.pid).children
-    partial = tmp_path / "big.gguf.partial"
-    while not partial.exists():
+    while not partial.exists() or partial.stat().st_size < 1 << 20:
         assert process.poll() is None, "it ended before it could be told to"
         time.sleep(0.005)
     workers = children()
@@ -225,7 +230,25 @@ def test_a_closed_terminal_leaves_nothing_half_written(tmp_path: Path, told: str
         os.killpg(process.pid, signal.Signals[told])
     process.wait(30)
     psutil.wait_procs(workers, 30)
-    assert list(tmp_path.iterdir()) == [source]
+    left = {path.name for path in tmp_path.iterdir()} - {source.name}
+    assert left == (set() if told == "SIGINT" else {partial.name, f"{partial.name}.json"})
+    done = engine(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert ("Going on" in done.stderr) == (told != "SIGINT")
+    straight = tmp_path / "straight.gguf"
+    assert engine("shrink", source, "-o", straight, "--type", "Q5_K_M").returncode == 0
+    assert out.read_bytes() == straight.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, out.name, straight.name}
+
+
+def test_without_a_type_the_one_it_was_begun_with_is_taken(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(tiny_checkpoint, tmp_path / "Tiny"))
+    pause(Shrink(str(source), str(tmp_path / "Tiny-Q3_K_M.gguf"), "Q3_K_M", 1), 0.5)
+    done = engine("shrink", source)
+    assert done.returncode == 0 and "Going on" in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"Tiny", "Tiny-Q3_K_M.gguf"}
 
 
 @pytest.mark.parametrize(

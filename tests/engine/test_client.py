@@ -27,9 +27,11 @@ from engine.errors import (
 from engine.ggml_types import GgmlType
 from engine.gguf import TensorInfo, Value, write_gguf
 from engine.inference import Generate, Load, LoadSettings
-from engine.jobs import Piece
+from engine.jobs import Piece, Progress
 from engine.protocol import STUCK_STATUS
 from engine.quantize.quality import Quality
+from engine.quantize.shrink import Shrink
+from tests.helpers.checkpoints import write_tiny_checkpoint
 
 IMPATIENT = "from engine import worker; worker.GRACE_S = 2.0; worker.main()"
 """The real worker, but it waits less long before it ends itself."""
@@ -105,6 +107,26 @@ def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> 
     assert isinstance(outcome, Succeeded) and outcome.result.path == str(tiny_gguf)
     assert isinstance(last(second), Cancelled)
     worker.stop()
+
+
+@pytest.mark.parametrize("told", ["cancel", "pause", "the window is gone"])
+def test_only_a_cancel_takes_away_what_a_job_can_go_on_from(tmp_path: Path, told: str) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    job = Shrink(str(source), str(tmp_path / "big.gguf"), "Q5_K_M", 1)
+    worker = Worker.start()
+    events: queue.Queue[Any] = queue.Queue()
+    call = worker.run(job, events.put)
+    step: Any = None
+    while not (isinstance(step, Progress) and step.done):
+        step = events.get(timeout=30).step
+    if told == "the window is gone":
+        worker.stop()
+    else:
+        getattr(call, told)()
+    assert isinstance(last(events), Cancelled)
+    worker.stop()
+    left = {path.name for path in tmp_path.iterdir()} - {source.name}
+    assert left == (set() if told == "cancel" else {"big.gguf.partial", "big.gguf.partial.json"})
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs a file whose opening hangs")

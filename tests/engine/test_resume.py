@@ -20,12 +20,13 @@ import pytest
 
 from engine.convert.job import Convert
 from engine.ggml_types import GgmlType
-from engine.jobs import Paused, Progress, finish
+from engine.jobs import Paused, finish
 from engine.output import new_file
 from engine.partial import MAX_NOTE_BYTES, Note, note_of, partial_of, read_note, remove_partial
 from engine.quantize.shrink import Shrink
 from tests.engine.quantized_cases import write_source
 from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.pauses import gone_on, is_writing, pause, run
 
 Resumable = Shrink | Convert
 
@@ -49,37 +50,6 @@ def straight(job: Resumable, out: Path) -> str:
     """The digest of what `job` writes if nothing comes between."""
     finish(msgspec.structs.replace(job, out=str(out)).run())
     return digest(out)
-
-
-def pause(job: Resumable, part: float) -> Note:
-    """Run `job`, stop it when `part` of it is done, and return the note it leaves."""
-    steps = job.run()
-    step = next(steps)
-    while not (
-        isinstance(step, Progress) and is_writing(step) and step.done >= part * (step.total or 0)
-    ):
-        step = next(steps)
-    with pytest.raises(Paused):
-        steps.throw(Paused())
-    note = read_note(partial_of(Path(job.out)))
-    assert note and note.done_bytes == partial_of(Path(job.out)).stat().st_size
-    return note
-
-
-def is_writing(step: Progress) -> bool:
-    return step.stage in ("Shrinking", "Converting")
-
-
-def run(job: Resumable) -> list[Progress]:
-    """Run `job` to its end; returns its progress."""
-    steps: list[Any] = []
-    finish(job.run(), steps.append)
-    return steps
-
-
-def gone_on(steps: list[Progress]) -> int:
-    """How much of the source was done already when `steps` began."""
-    return max((step.done for step in steps if step.stage == "Going on"), default=0)
 
 
 def is_alone(out: Path) -> bool:
