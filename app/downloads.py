@@ -11,7 +11,7 @@ from app.context import AppContext
 from app.tasks import Task, Tasks
 
 if TYPE_CHECKING:
-    from engine.hub.download import Download, Note
+    from engine.hub.download import Download
     from engine.hub.repo import Repo, Variant
     from engine.jobs import Job
 
@@ -21,12 +21,16 @@ def download(context: AppContext, repo: Repo, variant: Variant) -> Task:
     from engine.hub.download import Download
 
     job: Download = Download(repo.id, "", variant.main_file.name)
-    return _start(context, job, variant.label)
+    return resume(context, job, f"{repo.id.rpartition('/')[2]}, {variant.label}")
 
 
-def resume(context: AppContext, note: Note) -> Task:
-    """Go on with the unfinished download that `note` tells of."""
-    return _start(context, note.job, note.label)
+def resume(context: AppContext, job: Download, title: str) -> Task:
+    """Begin `job`, or go on with what is here of it; `title` says which model and variant."""
+    if task := task_of(context.tasks, job.repo, job.wanted):
+        task.resume()
+        return task
+    renew = partial(_renewed, context)
+    return context.tasks.start(job, f"Download {title}", lane="network", renew=renew)
 
 
 def task_of(tasks: Tasks, repo_id: str, wanted: str) -> Task | None:
@@ -36,14 +40,6 @@ def task_of(tasks: Tasks, repo_id: str, wanted: str) -> Task | None:
         if (getattr(job, "repo", ""), getattr(job, "wanted", None)) == (repo_id, wanted):
             return task
     return None
-
-
-def _start(context: AppContext, job: Download, label: str) -> Task:
-    if task := task_of(context.tasks, job.repo, job.wanted):
-        task.resume()
-        return task
-    words = f"Download {job.repo.rpartition('/')[2]}, {label}"
-    return context.tasks.start(job, words, lane="network", renew=partial(_renewed, context))
 
 
 def _renewed(context: AppContext, job: Job) -> Job:

@@ -38,6 +38,9 @@ TICK_MS = 1000
 """How often an open panel is looked at anew: the speed of a job that says nothing falls too."""
 
 
+KEPT = "What is there so far is kept: see the Models page"
+
+
 def describe(task: Task) -> str:
     """One quiet line about where `task` is."""
     match task.state:
@@ -49,8 +52,7 @@ def describe(task: Task) -> str:
             done = task.pace.fraction
             return "Paused" if done is None else f"Paused at {format_percent(done)}"
         case TaskState.CANCELLED:
-            has_kept = task.job.can_resume and task.progress and task.progress.done
-            return "Cancelled. What has arrived is on the Models page" if has_kept else "Cancelled"
+            return f"Cancelled. {KEPT}" if task.has_kept else "Cancelled"
         case TaskState.FAILED:
             return task.error.message if task.error else "Failed"
         case TaskState.RUNNING:
@@ -197,13 +199,11 @@ class TaskRow(QWidget):
         self._line = second("")
         self._bar = ProgressBar(f"Progress of {task.title}")
         self.pause_button = IconButton("pause", f"Pause {task.title}", size_px=24)
-        self.pause_button.clicked.connect(self._on_pause_clicked)
+        self.pause_button.clicked.connect(task.pause_or_resume)
         self.cancel_button = IconButton("close", f"Cancel {task.title}", size_px=24)
         self.cancel_button.clicked.connect(task.cancel)
-        if task.job.can_resume:
-            self.cancel_button.setToolTip(
-                f"Cancel {task.title}\nWhat has arrived is kept on the Models page"
-            )
+        if task.job.keeps_when_cancelled:
+            self.cancel_button.setToolTip(f"Cancel {task.title}\n{KEPT}")
         buttons = row(self.pause_button, self.cancel_button, spacing=0)
         heading = row(ElidedLabel(task.title, role="strong"), buttons)
         self.setLayout(column(heading, self._bar, self._line, spacing=theme.SPACE_4))
@@ -225,9 +225,3 @@ class TaskRow(QWidget):
         self._bar.setVisible(not task.is_over)
         is_moving = task.state == TaskState.RUNNING
         self._bar.set_fraction(task.pace.fraction if is_moving else task.pace.fraction or 0.0)
-
-    def _on_pause_clicked(self) -> None:
-        if self._task.state == TaskState.PAUSED:
-            self._task.resume()
-        else:
-            self._task.pause()

@@ -95,6 +95,7 @@ class Task(QObject):
         self.state = TaskState.QUEUED
         self.is_cancelling = False
         self.is_pausing = False
+        self.has_kept = False  # of a cancelled one: it can be gone on with
         self.progress: Progress | None = None
         self.pace = Pace()
         self.result: Any = None
@@ -117,7 +118,7 @@ class Task(QObject):
     def cancel(self) -> None:
         """Stop the job; one that does not run ends at once.
 
-        Nothing half-written stays, but what a job that can be resumed goes on from.
+        Nothing half-written stays, but what a download has, or a job that is paused: `has_kept`.
         """
         if self.state in (TaskState.QUEUED, TaskState.PAUSED):
             self._end(TaskState.CANCELLED)
@@ -134,7 +135,7 @@ class Task(QObject):
             self._rest()
         elif self.state == TaskState.RUNNING and self._call:
             self.is_pausing = True
-            self._call.cancel()
+            self._call.pause()
             self.changed.emit()
 
     def resume(self) -> None:
@@ -142,6 +143,12 @@ class Task(QObject):
         if self.state == TaskState.PAUSED:
             self.state = TaskState.QUEUED
             self.resumed.emit()
+
+    def pause_or_resume(self) -> None:
+        if self.state == TaskState.PAUSED:
+            self.resume()
+        else:
+            self.pause()
 
     def _begin(self, start: StartWorker) -> None:
         from engine.client import Failed
@@ -206,6 +213,8 @@ class Task(QObject):
         self.paused.emit()
 
     def _end(self, state: TaskState) -> None:
+        keeps = self.job.keeps_when_cancelled or self.state != TaskState.RUNNING
+        self.has_kept = keeps and self.job.can_resume and bool(self.progress and self.progress.done)
         self.state, self.is_pausing = state, False
         self._stop_worker(wait=False)
         self.changed.emit()

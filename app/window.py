@@ -284,7 +284,7 @@ def _what_closing_loses(active: list[Task]) -> tuple[str, str, str]:
     what_happens = (
         (lost, "closing discards what was done so far. The sources stay as they are."),
         (moves, "closing stops it. Each model is in one of the two folders, or still in both."),
-        (kept, "closing stops it. What has arrived is kept: resume it on the Models page."),
+        (kept, "closing stops it. What is there so far is kept, and can be resumed."),
     )
     sentences = [
         f"{', '.join(task.title for task in tasks)}: {what}"

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -20,12 +21,31 @@ _INVALID_FILE_SIZE = 0xFFFFFFFF
 _FSCTL_SET_SPARSE = 0x900C4
 _LOCKED_BYTE = 2**31 - 1
 
+RECENT_S = 60.0
+
 Mark = tuple[int, int]
 """What changes when a file does: its size in bytes, and when it was written to, in ns."""
 
 
 def lock(file: FileIO) -> bool:
     """Mark an open partial file as being written, until it is closed; False if it is already."""
+    return _try_lock(file) is not False
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing `path`: on a disk without locks, whether one was a minute ago.
+
+    Raises OSError.
+    """
+    with FileIO(path, "r+") as file:
+        is_free = _try_lock(file)
+    if is_free is None:
+        return path.stat().st_mtime > time.time() - RECENT_S
+    return not is_free
+
+
+def _try_lock(file: FileIO) -> bool | None:
+    """Lock `file` until it is closed; False if it is locked, None where files cannot be."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -44,6 +64,7 @@ def lock(file: FileIO) -> bool:
         return False
     except OSError as error:  # a file system without locks, such as some network drives
         log.debug("%s not locked: %s", file.name, error)
+        return None
     return True
 
 

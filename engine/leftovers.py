@@ -1,37 +1,46 @@
-"""What interrupted jobs left in the models folder, and how it is discarded.
+"""What interrupted jobs left in the models folder, how it goes on, and how it is discarded.
 
-A `.partial` file of a shrink, the hidden folder of a download, that of a move to here.
+The partial file of a shrink or a conversion, the hidden folder of a download, that of a move to
+here. Their notes are input: a job is told from them only if all of it makes sense.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from engine.files import write_error
-from engine.hub.download import STAGING, Note, is_busy, read_note, size_on_disk
+from engine.convert.job import Convert
+from engine.files import is_locked, write_error
+from engine.hub.download import STAGING, Download, is_busy, read_note, size_on_disk
+from engine.partial import PARTIAL, remove_partial
+from engine.partial import read_note as read_note_of_file
+from engine.quantize.recipe import RECIPES
+from engine.quantize.shrink import Shrink
 from engine.walk import folders_below, is_file, items
 
-IN_USE_SECONDS = 60.0  # a partial file written to within the last minute is still being made
-PARTIAL = ".partial"
 MOVING = ".snug-moving"
 """The hidden folder in which `engine.move` gathers what comes from another disk."""
+
+MAX_NAME = 80
 
 
 class Leftover(msgspec.Struct, frozen=True):
     """What an interrupted job left in the models folder: a file, or a folder.
 
-    `note` says how a download goes on; without one there is nothing to do but to discard it.
+    `job` goes on with it, to `total_bytes`, and `title` says what that makes; without one there is
+    nothing to do but to discard it.
     """
 
     path: str
     size_bytes: int
-    note: Note | None = None
+    job: Download | Shrink | Convert | None = None
+    title: str = ""
+    total_bytes: int = 0
 
 
 def find_leftovers(models_folder: Path) -> tuple[Leftover, ...]:
@@ -39,13 +48,47 @@ def find_leftovers(models_folder: Path) -> tuple[Leftover, ...]:
     found = []
     for path in unfinished(models_folder):
         with contextlib.suppress(OSError):  # finished or discarded meanwhile
-            if is_in_use(path):
-                continue
-            if path.is_dir():
-                found.append(Leftover(str(path), size_on_disk(path), read_note(path)))
-            else:
-                found.append(Leftover(str(path), path.stat().st_size))
+            if not is_in_use(path):
+                is_folder = path.is_dir()
+                found.append(_of_folder(path) if is_folder else _of_file(path, models_folder))
     return tuple(sorted(found, key=lambda leftover: leftover.path))
+
+
+def _of_folder(path: Path) -> Leftover:
+    left = Leftover(str(path), size_on_disk(path))
+    if (note := read_note(path)) is None:
+        return left
+    return msgspec.structs.replace(
+        left, job=note.job, title=note.title, total_bytes=note.size_bytes
+    )
+
+
+def _of_file(path: Path, models_folder: Path) -> Leftover:
+    left = Leftover(str(path), path.stat().st_size)
+    note = read_note_of_file(path)
+    job = note and (note.read_job(Shrink) or note.read_job(Convert))
+    if not (note and job):
+        return left
+    source, kind = (
+        (job.source, job.recipe) if isinstance(job, Shrink) else (job.checkpoint, job.type.upper())
+    )
+    if kind not in (*RECIPES, "F32", "F16", "BF16"):
+        return left
+    out = path.with_suffix("")
+    source = _followed(source, Path(job.out), out, models_folder)
+    # What is there is not replaced without being asked for again.
+    job = msgspec.structs.replace(job.placed(source, str(out)), overwrite=False)
+    title = f"{Path(source).name[:MAX_NAME]} to {kind}"
+    return msgspec.structs.replace(left, job=job, title=title, total_bytes=note.size_bytes)
+
+
+def _followed(source: str, old: Path, new: Path, models_folder: Path) -> str:
+    """Where `source` is by now, if it moved along in the models folder with an output."""
+    with contextlib.suppress(OSError, ValueError):  # a name that no disk can hold, another drive
+        moved = Path(os.path.normpath(new.parent / os.path.relpath(source, old.parent)))
+        if models_folder in moved.parents and moved.exists():
+            return str(moved)
+    return source
 
 
 def unfinished(models_folder: Path) -> Iterator[Path]:
@@ -60,9 +103,7 @@ def unfinished(models_folder: Path) -> Iterator[Path]:
 def is_in_use(path: Path) -> bool:
     """Whether a job is writing to the unfinished file or folder `path`, as far as one can see."""
     with contextlib.suppress(OSError):  # it has ended meanwhile
-        if path.is_dir():
-            return is_busy(path)
-        return path.stat().st_mtime > time.time() - IN_USE_SECONDS
+        return is_busy(path) if path.is_dir() else is_locked(path)
     return False
 
 
@@ -75,7 +116,7 @@ def discard(leftovers: tuple[Leftover, ...]) -> None:
         path = Path(leftover.path)
         try:
             if not path.is_dir():
-                path.unlink(missing_ok=True)
+                remove_partial(path)
             elif not is_busy(path):
                 shutil.rmtree(path)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The job that takes the models folder to another place: models, unfinished downloads, notes.
+"""The job that takes the models folder to another place: models, what unfinished jobs have, notes.
 
 What is no model stays where it is. No file is ever half under its name, and each model is whole in
 one of the two folders, or in both: old names go when all new ones are there. Only on a disk without

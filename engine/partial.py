@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 J = TypeVar("J", bound=Job)
 
-SUFFIX = ".partial"
+PARTIAL = ".partial"
 MAX_NOTE_BYTES = 1 << 20
 TRIES, PAUSE_S = 10, 0.02
 
@@ -66,7 +66,7 @@ class Note(msgspec.Struct, frozen=True):
 
 
 def partial_of(target: Path) -> Path:
-    return target.with_name(target.name + SUFFIX)
+    return target.with_name(target.name + PARTIAL)
 
 
 def note_of(partial: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What moves with the models folder: models, unfinished downloads; by name, nothing is read."""
+"""What moves with the models folder: models, what unfinished jobs have; by name, unread."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from engine.hub.download import NOTE
 from engine.hub.provenance import NAME, read
 from engine.leftovers import MOVING, is_in_use, unfinished
 from engine.library import find_models
+from engine.partial import PARTIAL, note_of
 from engine.splits import model_files
 
 
@@ -69,6 +70,8 @@ def _own(path: Path, source: Path) -> Path:
 
 def _files(path: Path) -> list[Path]:
     """What moves with a model or with what a job has left; what makes it one comes last."""
+    if path.suffix == PARTIAL:
+        return [part for part in (note_of(path), path) if part.exists()]
     if path.is_symlink() or not path.is_dir():
         return [part for part in reversed(model_files(path)) if os.path.lexists(part)]
     files = []

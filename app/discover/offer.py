@@ -191,7 +191,7 @@ class OfferCard(Card):
         elif here and here.path:
             self.opened.emit(line.variant, here.path)
         elif here and here.note:
-            line.follow(resume(self._context, here.note))
+            line.follow(resume(self._context, here.note.job, here.note.title))
         else:
             line.follow(download(self._context, self._repo, line.variant))
 

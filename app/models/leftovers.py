@@ -1,4 +1,4 @@
-"""Quiet lines about what interrupted jobs left behind: a download can go on, or be discarded."""
+"""Quiet lines about what interrupted jobs left behind: it can go on, or be discarded."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from app import theme
 from app.background import in_background
 from app.widgets import QuietButton, body, row
+from engine.convert.job import Convert
 from engine.errors import EngineError
+from engine.hub.download import Download
 from engine.leftovers import Leftover, discard
+from engine.quantize.shrink import Shrink
 from engine.words import format_bytes, plural
+
+KINDS = {Download: "download", Shrink: "shrink", Convert: "conversion"}
 
 
 class LeftoverStrip(QWidget):
-    """`resumed` carries the `Note` of a download that is to go on."""
+    """`resumed` carries the `Leftover` that is to go on."""
 
     resumed = Signal(object)
     discarded = Signal()
@@ -35,12 +40,12 @@ class LeftoverStrip(QWidget):
             self._box.removeWidget(old)
             old.hide()
             old.deleteLater()
-        files = tuple(leftover for leftover in leftovers if leftover.note is None)
-        downloads = [(leftover,) for leftover in leftovers if leftover.note]
-        self.lines = [LeftoverLine(group) for group in (*downloads, *([files] if files else []))]
+        files = tuple(leftover for leftover in leftovers if leftover.job is None)
+        jobs = [(leftover,) for leftover in leftovers if leftover.job]
+        self.lines = [LeftoverLine(group) for group in (*jobs, *([files] if files else []))]
         for line in self.lines:
             line.discard_button.clicked.connect(partial(self._discard, line))
-            line.resume_button.clicked.connect(partial(self.resumed.emit, line.leftovers[0].note))
+            line.resume_button.clicked.connect(partial(self.resumed.emit, line.leftovers[0]))
             self._box.addWidget(line)
         self.setVisible(bool(leftovers))
 
@@ -55,7 +60,7 @@ class LeftoverStrip(QWidget):
 
 
 class LeftoverLine(QWidget):
-    """One download, or all files that nothing can go on with."""
+    """What one job goes on with, or all files that nothing can go on with."""
 
     def __init__(self, leftovers: tuple[Leftover, ...]) -> None:
         super().__init__()
@@ -63,8 +68,8 @@ class LeftoverLine(QWidget):
         self.words = body(_words(leftovers))
         names = "\n".join(leftover.path for leftover in leftovers)
         self.words.setToolTip(names)
-        self.resume_button = QuietButton("Resume", "download")
-        if leftovers[0].note is None:
+        self.resume_button = QuietButton("Resume", "play")
+        if leftovers[0].job is None:
             self.resume_button.hide()
         self.discard_button = QuietButton("Discard", "trash")
         self.discard_button.setToolTip(f"Delete for good:\n{names}")
@@ -75,9 +80,10 @@ class LeftoverLine(QWidget):
 
 def _words(leftovers: tuple[Leftover, ...]) -> str:
     size = format_bytes(sum(leftover.size_bytes for leftover in leftovers))
-    if note := leftovers[0].note:
-        name = note.job.repo.rpartition("/")[2]
-        return f"Unfinished download: {name}, {size} of {format_bytes(note.size_bytes)}."
+    first = leftovers[0]
+    if first.job:
+        kind = KINDS[type(first.job)]
+        return f"Unfinished {kind}: {first.title}, {size} of {format_bytes(first.total_bytes)}."
     number = plural(len(leftovers), "unfinished file")
     verb = "takes" if len(leftovers) == 1 else "take"
     return f"{number} of an interrupted job {verb} {size}."

@@ -23,7 +23,6 @@ from PySide6.QtWidgets import (
 from app import theme
 from app.background import in_background
 from app.context import AppContext
-from app.downloads import resume, task_of
 from app.models.context_slider import ContextSlider
 from app.models.details import Details
 from app.models.drop import DropArea
@@ -37,6 +36,7 @@ from app.models.reveal import reveal
 from app.models.scan import Row, Scan, Shelf
 from app.models.verdict import Conditions, say
 from app.problems import ProblemCard
+from app.unfinished import resume, task_of
 from app.widgets import (
     Card,
     SecondaryButton,
@@ -54,7 +54,6 @@ from engine.words import format_bytes, plural
 if TYPE_CHECKING:
     from app.discover.page import DiscoverPage
     from engine.fit.job import Fitted
-    from engine.hub.download import Note
     from engine.leftovers import Leftover
 
 log = logging.getLogger(__name__)
@@ -172,9 +171,12 @@ class ModelsPage(QWidget):
         self.tabs.set_value("discover")
         self._on_tab_chosen("discover")
 
-    def _resume(self, note: Note) -> None:
-        resume(self._context, note)
-        self.leftovers.hide()
+    def _resume(self, leftover: Leftover) -> None:
+        try:
+            resume(self._context, leftover)
+            self.leftovers.hide()
+        except EngineError as error:
+            self._show_problem(error)
 
     def _on_tab_chosen(self, tab: str) -> None:
         if tab == "discover" and self.discover is None:
@@ -225,7 +227,9 @@ class ModelsPage(QWidget):
         self.foot.show_found(shelf.rows, shelf.disk)
         if self.tabs.value == "here":
             self._stack.setCurrentIndex(1)
-            self.leftovers.show_leftovers(tuple(filter(self._is_left, shelf.leftovers)))
+            tasks = self._context.tasks
+            left = (leftover for leftover in shelf.leftovers if not task_of(tasks, leftover))
+            self.leftovers.show_leftovers(tuple(left))
         self.hint.setVisible(all(row.entry.is_starter for row in shelf.rows))
         memory = format_bytes(shelf.computer.memory_available_bytes)
         self._sum.setText(f"{plural(len(shelf.rows), 'model')} · {memory} of memory free")
@@ -259,11 +263,6 @@ class ModelsPage(QWidget):
 
     def _on_exact(self, row: Row, fitted: Fitted) -> None:
         self.details.show_exact(say(fitted.as_verdict(), row.conditions), fitted.tokens_per_second)
-
-    def _is_left(self, leftover: Leftover) -> bool:
-        """Whether no task has it in hand: a paused one, or one that runs again since the scan."""
-        job = leftover.note.job if leftover.note else None
-        return not (job and task_of(self._context.tasks, job.repo, job.wanted))
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -101,8 +101,8 @@ class ModelsFolderCard(Card):
             )
         elif tasks.paused:
             error = StorageError(
-                "The models folder cannot be changed while a download is paused.",
-                hint="Let it go on to its end, or cancel it: what has arrived is kept and goes"
+                "The models folder cannot be changed while a job is paused.",
+                hint="Let it go on to its end, or cancel it: what is there so far is kept and goes"
                 " along, and you can resume it on the Models page.",
             )
         else:
@@ -214,7 +214,7 @@ class MoveDialog(QDialog):
 
 
 def _what(load: Load) -> str:
-    what = plural(load.n_models, "model") if load.n_models else "unfinished downloads"
+    what = plural(load.n_models, "model") if load.n_models else "unfinished jobs"
     return f"{what} ({format_bytes(load.size_bytes)})"
 
 

@@ -282,9 +282,9 @@ def dialogs(stage: Stage) -> None:
     question = QuestionDialog(
         stage.window,
         "1 job not finished",
-        "Shrinking Llama 3.2 3B: closing discards what was done so far. The sources stay as they"
-        " are.",
-        "Discard and close",
+        "Shrinking Llama 3.2 3B: closing stops it. What is there so far is kept, and can be"
+        " resumed.",
+        "Stop and close",
     )
     bug = BugDialog('Snug, Python 3.11\n\nTraceback (most recent call last):\n  File "x.py"', None)
     error: EngineError = CorruptFile(

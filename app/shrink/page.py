@@ -25,11 +25,11 @@ from app.shrink.done import DoneView
 from app.shrink.result import ResultView
 from app.shrink.running import RunningView
 from app.shrink.source import SourceCard
+from app.shrinks import start
 from app.tasks import Task, TaskState
 from app.widgets import Card, EmptyState, ProgressBar, column, row, second, strong, title
 from engine.addable import find_addable
 from engine.errors import AlreadyExists, EngineError, KeptAside, StorageError
-from engine.files import write_error
 from engine.hardware import detect
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink, Shrunk
@@ -215,25 +215,17 @@ class ShrinkPage(QWidget):
         choice, out = self.result.choice, self.result.out
         assert choice
         self._clear_problems()
-        if self._context.tasks.is_moving:
-            error = StorageError(
-                "The models are being moved to another folder.",
-                hint="Wait until that has ended, then shrink the model. Nothing was begun.",
-            )
-            self._show_problem(error)
-            return
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self._on_failed(write_error(error, out))
-            return
         job = Shrink(
             source=self._source,
             out=str(out),
             recipe=choice.recipe,
             n_threads=self._context.settings.value.n_threads,
         )
-        self._task = self._context.tasks.start(job, f"Shrinking to {out.name}")
+        try:
+            self._task = start(self._context, job)
+        except EngineError as error:
+            self._on_failed(error)
+            return
         self._task.finished.connect(partial(self._on_finished, self._task))
         listed = self.source.row_of(self._source)
         name = listed.entry.name if listed else Path(self._source).name

@@ -1,4 +1,4 @@
-"""The result while it is made: the bar, the stage in plain words, the time left, and Cancel."""
+"""The result while it is made: the bar, the stage in plain words, the time left, the buttons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from app import theme
+from app import icons, theme
+from app.jobs_panel import KEPT
 from app.tasks import Task, TaskState
 from app.widgets import (
     ElidedLabel,
@@ -39,8 +40,9 @@ class RunningView(QWidget):
         self._figures = body("")
         self._where = ElidedLabel("", role="second", mode=Qt.TextElideMode.ElideMiddle)
         self.cancel_button = SecondaryButton("Cancel", "close")
-        self.cancel_button.setToolTip("Stop and keep no file")
         self.cancel_button.clicked.connect(self._on_cancel_clicked)
+        self.pause_button = SecondaryButton("Pause", "pause")
+        self.pause_button.clicked.connect(self._on_pause_clicked)
         pad = theme.CARD_PADDING
         upper = column(
             column(self._size, self._what, spacing=2),
@@ -51,7 +53,7 @@ class RunningView(QWidget):
             None,
         )
         upper.setContentsMargins(pad, pad, pad, pad)
-        lower = row(self._where, self.cancel_button)
+        lower = row(self._where, self.pause_button, self.cancel_button)
         lower.setContentsMargins(pad, theme.SPACE_12, pad, theme.SPACE_12)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
@@ -75,10 +77,19 @@ class RunningView(QWidget):
         if task is None:
             return
         progress, pace = task.progress, task.pace
+        is_paused = task.state == TaskState.PAUSED
+        icon, words = ("play", "Resume") if is_paused else ("pause", "Pause")
+        if words != self.pause_button.text():
+            self.pause_button.setText(words)
+            self.pause_button.setIcon(icons.icon(icon, "text"))
+        self.pause_button.setEnabled(not (task.is_cancelling or task.is_pausing))
         self.cancel_button.setEnabled(not task.is_cancelling)
+        self.cancel_button.setToolTip(KEPT if is_paused else "Stop and keep no file")
         self._bar.set_fraction(pace.fraction)
         if task.is_cancelling:
             self._stage.setText("Stopping")
+        elif task.is_pausing or is_paused:
+            self._stage.setText("Paused" if is_paused else "Pausing")
         elif task.state == TaskState.QUEUED:
             self._stage.setText("Waiting for another job to end")
         elif progress is None:
@@ -88,11 +99,14 @@ class RunningView(QWidget):
         figures = []
         if progress and progress.total and pace.fraction is not None:
             figures.append(format_percent(pace.fraction))
-            if pace.per_second > 0:
+            if pace.per_second > 0 and not is_paused:
                 figures.append(format_speed(pace.per_second, progress.unit))
-            if left := format_time_left(pace.seconds_left):
-                figures.append(left)
-        self._figures.setText(" · ".join(figures) or " ")
+                figures.append(format_time_left(pace.seconds_left))
+        self._figures.setText(" · ".join(filter(None, figures)) or " ")
+
+    def _on_pause_clicked(self) -> None:
+        if self._task:
+            self._task.pause_or_resume()
 
     def _on_cancel_clicked(self) -> None:
         if self._task:

@@ -254,6 +254,11 @@ class Note(msgspec.Struct, frozen=True):
     digests: dict[str, str] = {}
     """Of its files, by their names on the hub."""
 
+    @property
+    def title(self) -> str:
+        """What one calls the download: the model and the variant."""
+        return f"{self.job.repo.rpartition('/')[2]}, {self.label}"
+
 
 def read_note(staging: Path) -> Note | None:
     """The note in a hidden folder; None where there is none that can be read."""

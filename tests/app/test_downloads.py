@@ -102,5 +102,5 @@ def test_the_models_folder_stays_while_one_is_paused(
     card.change(str(tmp_path))
     qtbot.waitUntil(lambda: bool(problems(card)))
     (problem,) = problems(card)
-    assert "while a download is paused" in problem.error.message
+    assert "while a job is paused" in problem.error.message
     assert card.choose_button.isEnabled() and context.settings.value.models_folder == old

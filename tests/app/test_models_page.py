@@ -22,14 +22,19 @@ from app.models.page import ModelsPage
 from app.models.scan import Row
 from app.models.verdict import Conditions, judge
 from app.problems import QuestionDialog
+from app.tasks import TaskState
 from engine.detect import Detect
+from engine.errors import NotFound
 from engine.ggml_types import GgmlType
 from engine.hardware import Computer, Cpu, Device
 from engine.hub.download import STAGING
 from engine.library import Library
+from engine.move import MoveModels
+from engine.quantize.shrink import Shrink
 from engine.words import format_bytes
 from tests.helpers.gestures import click, drop, problems
 from tests.helpers.headers import Sizes, header
+from tests.helpers.pauses import pause
 
 
 @pytest.fixture
@@ -464,7 +469,6 @@ def test_leftovers_of_an_interrupted_job_can_be_discarded(
 ) -> None:
     partial = own.with_name("Half.gguf.partial")
     partial.write_bytes(b"x" * 5000)
-    os.utime(partial, (1, 1))
     page = show_page(qtbot, context)
 
     assert page.leftovers.isVisible()
@@ -473,6 +477,72 @@ def test_leftovers_of_an_interrupted_job_can_be_discarded(
 
     assert not partial.exists() and own.exists()
     assert not page.leftovers.isVisible()
+
+
+def test_an_unfinished_shrink_can_go_on(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path
+) -> None:
+    out = own.with_name("Small.gguf")
+    note = pause(Shrink(str(tiny_gguf), str(out), "Q4_K_M", 1), 0.5)
+    page = show_page(qtbot, context)
+    (line,) = page.leftovers.lines
+    sizes = f"{format_bytes(note.done_bytes)} of {format_bytes(note.size_bytes)}"
+    assert line.words.text() == f"Unfinished shrink: {tiny_gguf.name} to Q4_K_M, {sizes}."
+
+    click(line.resume_button)
+
+    (task,) = context.tasks.listed
+    assert task.title == "Shrinking to Small.gguf" and not page.leftovers.isVisible()
+    qtbot.waitUntil(lambda: task.is_over and len(own_rows(page)) == 2, timeout=60_000)
+    assert task.state == TaskState.SUCCEEDED and out.stat().st_size == note.size_bytes
+    assert sorted(path.name for path in own.parent.iterdir()) == [out.name, own.name]
+    assert not page.leftovers.isVisible()
+
+
+def test_an_unfinished_shrink_can_be_discarded(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path
+) -> None:
+    pause(Shrink(str(tiny_gguf), str(own.with_name("Small.gguf")), "Q4_K_M", 1), 0.5)
+    page = show_page(qtbot, context)
+    with qtbot.waitSignal(page.scanned):
+        click(page.leftovers.lines[0].discard_button)
+    assert list(own.parent.iterdir()) == [own]
+    assert not page.leftovers.isVisible()
+
+
+def test_an_unfinished_shrink_of_what_is_gone_says_so_and_stays(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copy(tiny_gguf, tmp_path / "Gone.gguf"))
+    pause(Shrink(str(source), str(own.with_name("Small.gguf")), "Q4_K_M", 1), 0.5)
+    source.unlink()
+    page = show_page(qtbot, context)
+    click(page.leftovers.lines[0].resume_button)
+    (task,) = context.tasks.listed
+    qtbot.waitUntil(lambda: task.is_over, timeout=60_000)
+    assert isinstance(task.error, NotFound)
+    qtbot.waitUntil(page.leftovers.isVisible, timeout=60_000)
+
+
+def test_nothing_goes_on_in_a_folder_that_moves(
+    qtbot: QtBot, context: AppContext, own: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    pause(Shrink(str(tiny_gguf), str(own.with_name("Small.gguf")), "Q4_K_M", 1), 0.5)
+    page = show_page(qtbot, context)
+    folder, file = context.settings.value.models_folder, str(context.settings.path)
+    move = context.tasks.start(MoveModels(folder, str(tmp_path / "new"), file), "Move", "disk")
+    click(page.leftovers.lines[0].resume_button)
+    (problem,) = problems(page)
+    assert "being moved" in problem.error.message and context.tasks.listed == [move]
+    qtbot.waitUntil(lambda: move.is_over, timeout=60_000)
+    context.settings.refresh()
+    moved = tmp_path / "new" / "Small.gguf"
+    with qtbot.waitSignal(page.scanned):
+        page.refresh()
+    qtbot.waitUntil(page.leftovers.lines[0].isVisible)
+    click(page.leftovers.lines[0].resume_button)
+    qtbot.waitUntil(moved.exists, timeout=60_000)
+    qtbot.waitUntil(lambda: not context.tasks.active, timeout=60_000)
 
 
 def test_discarding_never_holds_the_window_up(

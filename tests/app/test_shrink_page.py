@@ -19,6 +19,7 @@ from app import theme
 from app.context import AppContext
 from app.shrink.naming import default_name, numbered, why_not
 from app.shrink.page import ShrinkPage, State
+from app.tasks import TaskState
 from engine.inspect import describe
 from engine.move import MoveModels
 from tests.helpers.checkpoints import write_tiny_checkpoint
@@ -133,6 +134,48 @@ def test_cancel_leaves_no_file_and_keeps_the_choice(
     assert list(models.iterdir()) == []
     assert page.result.choice and page.result.choice.recipe == "Q2_K"
     assert problems(page) == []
+
+
+def test_a_shrink_is_paused_and_goes_on(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tmp_path: Path
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Bigger", hidden=512, ffn=2048, n_layers=8)
+    look_at(qtbot, page, source)
+    click(page.result.choices.rows[5])
+    click(page.result.shrink_button)
+    (task,) = page._context.tasks.active
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+
+    click(page.running.pause_button)
+    qtbot.waitUntil(lambda: task.state is TaskState.PAUSED, timeout=PATIENCE_MS)
+    assert page.running.pause_button.text() == "Resume" and page.state is State.RUNNING
+    click(page.running.pause_button)
+    wait_for(qtbot, page, State.DONE)
+
+    assert [path.name for path in models.iterdir()] == ["Bigger-Q2_K.gguf"]
+
+
+def test_a_shrink_that_was_paused_and_cancelled_goes_on_when_it_is_chosen_again(
+    qtbot: QtBot, page: ShrinkPage, models: Path, tmp_path: Path
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Bigger", hidden=512, ffn=2048, n_layers=8)
+    look_at(qtbot, page, source)
+    click(page.result.choices.rows[5])
+    click(page.result.shrink_button)
+    (task,) = page._context.tasks.active
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+    click(page.running.pause_button)
+    qtbot.waitUntil(lambda: task.state is TaskState.PAUSED, timeout=PATIENCE_MS)
+    click(page.running.cancel_button)
+    wait_for(qtbot, page, State.READY)
+    assert (models / "Bigger-Q2_K.gguf.partial").exists()
+
+    click(page.result.shrink_button)
+    stages: list[str] = []
+    (task,) = page._context.tasks.active
+    task.stepped.connect(lambda step: stages.append(step.stage))
+    wait_for(qtbot, page, State.DONE)
+    assert "Going on" in stages
 
 
 def test_an_output_is_never_overwritten(

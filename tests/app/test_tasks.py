@@ -15,7 +15,7 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
-from app import theme
+from app import shrinks, theme
 from app.context import AppContext
 from app.jobs_panel import JobsButton, JobsPanel, TaskRow, describe
 from app.models.page import ModelsPage
@@ -25,10 +25,15 @@ from app.widgets import QuietButton
 from app.window import Window
 from engine.client import Worker
 from engine.convert.job import Convert
+from engine.detect import Detect
 from engine.errors import EngineError, NotFound, OutOfMemory, WorkerCrashed
 from engine.hub.download import BETWEEN_FILES_S, Download
 from engine.jobs import Piece, Progress
+from engine.partial import partial_of
+from engine.quantize.quality import Quality
+from engine.quantize.shrink import Shrink
 from engine.words import format_percent
+from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.fake_hub import FakeHub, Repo, fake_hub
 from tests.helpers.gestures import click
 
@@ -155,12 +160,12 @@ def test_panel_follows_and_clears(qtbot: QtBot, tasks: Tasks, tmp_path: Path) ->
     qtbot.addWidget(button)
     qtbot.addWidget(panel)
     assert button.isHidden()
-    task = tasks.start(Convert(str(tmp_path / "no"), str(tmp_path / "x.gguf")), "Converting")
+    task = tasks.start(Quality(str(tmp_path), str(tmp_path), str(tmp_path / "no.txt")), "Judging")
     assert not button.isHidden()
     assert button.accessibleName() == "1 job running"
     row = panel.findChild(TaskRow)
     assert row is not None
-    assert row.cancel_button.accessibleName() == "Cancel Converting"
+    assert row.cancel_button.accessibleName() == "Cancel Judging"
     assert row.pause_button.isHidden()
     ground = panel.grab().toImage().pixelColor(20, 20)
     assert ground == theme.current().colour("surface")
@@ -236,13 +241,48 @@ def test_a_paused_download_is_cancelled_at_once_and_keeps_what_has_come(
     assert task.state == TaskState.CANCELLED
 
 
-def test_only_what_can_go_on_pauses(
-    qtbot: QtBot, tasks: Tasks, tiny_checkpoint: Path, tmp_path: Path
-) -> None:
-    task = tasks.start(Convert(str(tiny_checkpoint), str(tmp_path / "x.gguf")), "Converting")
+def test_only_what_can_go_on_pauses(qtbot: QtBot, tasks: Tasks) -> None:
+    task = tasks.start(Detect(), "Looking")
     task.pause()
     assert not task.is_pausing
     wait(qtbot, task, TaskState.SUCCEEDED)
+
+
+def test_a_paused_shrink_lets_go_of_its_worker_and_goes_on(
+    qtbot: QtBot, tasks: Tasks, tmp_path: Path
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    out = tmp_path / "small.gguf"
+    task = tasks.start(Shrink(str(source), str(out), "Q5_K_M", 1), "Shrinking")
+    stages: list[str] = []
+    task.stepped.connect(lambda step: stages.append(step.stage))
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+    task.pause_or_resume()
+    qtbot.waitUntil(lambda: task.state == TaskState.PAUSED, timeout=PATIENCE_MS)
+    assert partial_of(out).exists() and "Going on" not in stages
+    task.pause_or_resume()
+    wait(qtbot, task, TaskState.SUCCEEDED)
+    assert "Going on" in stages
+    assert out.exists() and not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_paused_shrink_that_is_cancelled_keeps_what_is_done(
+    qtbot: QtBot, tasks: Tasks, tmp_path: Path
+) -> None:
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    out = tmp_path / "small.gguf"
+    task = tasks.start(Shrink(str(source), str(out), "Q5_K_M", 1), "Shrinking")
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+    task.pause()
+    qtbot.waitUntil(lambda: task.state == TaskState.PAUSED, timeout=PATIENCE_MS)
+    task.cancel()
+    assert task.state == TaskState.CANCELLED and partial_of(out).exists()
+    assert "Models page" in describe(task)
+    task = tasks.start(Shrink(str(source), str(out), "Q5_K_M", 1), "Shrinking")
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+    task.cancel()
+    wait(qtbot, task, TaskState.CANCELLED)
+    assert describe(task) == "Cancelled" and list(tmp_path.iterdir()) == [source]
 
 
 def test_a_waiting_download_can_be_put_off(qtbot: QtBot, hub: FakeHub, tmp_path: Path) -> None:
@@ -281,7 +321,7 @@ def test_closing_stops_a_download_that_goes_on_after_the_next_start(
     QTimer.singleShot(50, agree)
     assert window.close()
     assert said[0] == "1 job not finished"
-    assert "What has arrived is kept" in said[1] and "discard" not in said[1]
+    assert "What is there so far is kept" in said[1] and "discard" not in said[1]
     again = Window(AppContext())
     qtbot.addWidget(again)
     again.show()
@@ -295,4 +335,48 @@ def test_closing_stops_a_download_that_goes_on_after_the_next_start(
     (task,) = again.context.tasks.listed
     wait(qtbot, task, TaskState.SUCCEEDED)
     assert hub.n_body_bytes - before < 45 << 20
+    assert again.close()
+
+
+def test_closing_stops_a_shrink_that_goes_on_after_the_next_start(
+    qtbot: QtBot, qapp: QApplication, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
+    def agree() -> None:
+        dialog = qapp.activeModalWidget()
+        assert isinstance(dialog, QuestionDialog)
+        said.extend(label.text() for label in dialog.findChildren(QLabel))
+        click(dialog.action_button)
+
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=2)
+    window = Window(AppContext())
+    qtbot.addWidget(window)
+    window.show()
+    models = Path(window.context.settings.value.models_folder)
+    job = Shrink(str(source), str(models / "small.gguf"), "Q5_K_M", 1)
+    task = shrinks.start(window.context, job)
+    qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
+    QTimer.singleShot(50, agree)
+    assert window.close()
+    assert "can be resumed" in said[1] and "discard" not in said[1]
+
+    again = Window(AppContext())
+    qtbot.addWidget(again)
+    again.show()
+    page = again.show_page("models")
+    assert isinstance(page, ModelsPage)
+    qtbot.waitUntil(lambda: bool(page.leftovers.lines), timeout=PATIENCE_MS)
+    (line,) = page.leftovers.lines
+    assert line.words.text().startswith("Unfinished shrink: Big to Q5_K_M, ")
+    click(line.resume_button)
+    (task,) = again.context.tasks.listed
+    stages: list[str] = []
+    task.stepped.connect(lambda step: stages.append(step.stage))
+    assert task.title == "Shrinking to small.gguf"
+    wait(qtbot, task, TaskState.SUCCEEDED)
+    assert "Going on" in stages
+    small = str(models / "small.gguf")
+    qtbot.waitUntil(lambda: small in [row.entry.path for row in page.rows], timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not page.leftovers.isVisible(), timeout=PATIENCE_MS)
     assert again.close()

@@ -20,13 +20,18 @@ import pytest
 from engine import move
 from engine.errors import AlreadyExists, DiskFull, NotWritable, StorageError
 from engine.folders import folders
+from engine.ggml_types import GgmlType
 from engine.hub.download import STAGING, Download, Note
 from engine.hub.provenance import source_of
 from engine.jobs import finish
-from engine.leftovers import MOVING, PARTIAL, find_leftovers
+from engine.leftovers import MOVING, find_leftovers
 from engine.library import Library
 from engine.move import Moved, MoveModels
+from engine.output import new_file
+from engine.quantize.shrink import Shrink
 from engine.settings import Settings, SettingsFile
+from tests.engine.quantized_cases import write_source
+from tests.helpers.pauses import gone_on, pause, run
 
 _RANDOM = random.Random(3)
 MODELS = {
@@ -112,15 +117,35 @@ def test_an_unfinished_download_goes_along(old: Path, new: Path) -> None:
     for path in new.rglob("*"):
         os.utime(path, (LONG_AGO, LONG_AGO))
     (left,) = find_leftovers(new)
-    assert left.note == note
+    assert (left.job, left.title) == (note.job, note.title)
     assert left.size_bytes < 20 << 20, "holes stay holes"
     assert (Path(left.path) / "x.gguf.part").read_bytes().endswith(b"\0the end")
 
 
+def test_an_unfinished_shrink_goes_along_and_on(old: Path, new: Path, tmp_path: Path) -> None:
+    source = write_source(old / "ann" / "big" / "source.gguf", GgmlType.F16)
+    finish(Shrink(str(source), str(tmp_path / "straight.gguf"), "Q4_K_M", 1).run())
+    pause(Shrink(str(source), str(old / "small.gguf"), "Q4_K_M", 1), 0.7)
+
+    moved(old, new)
+
+    assert not list(old.rglob("*.partial*"))
+    (left,) = find_leftovers(new)
+    assert isinstance(left.job, Shrink) and left.title == "source.gguf to Q4_K_M"
+    assert (left.job.source, left.job.out) == (
+        str(new / "ann" / "big" / "source.gguf"),
+        str(new / "small.gguf"),
+    )
+    assert gone_on(run(left.job)) > 0
+    assert (new / "small.gguf").read_bytes() == (tmp_path / "straight.gguf").read_bytes()
+    assert not find_leftovers(new)
+
+
 def test_what_is_being_written_is_not_torn_away(old: Path, new: Path) -> None:
-    (old / f"fresh.gguf{PARTIAL}").write_bytes(b"half")
-    with pytest.raises(StorageError, match="still writing"):
-        moved(old, new)
+    with new_file(old / "fresh.gguf", size_bytes=4) as file:
+        file.write(b"half")
+        with pytest.raises(StorageError, match="still writing"):
+            moved(old, new)
     assert not new.exists() and files_below(old).keys() >= MODELS.keys()
 
 
