@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.convert.job import Convert
+from engine.convert.job import TYPES, Convert
 from engine.files import is_locked, write_error
 from engine.hub.download import STAGING, Download, is_busy, read_note, size_on_disk
 from engine.partial import PARTIAL, remove_partial
@@ -69,10 +69,8 @@ def _of_file(path: Path, models_folder: Path) -> Leftover:
     job = note and (note.read_job(Shrink) or note.read_job(Convert))
     if not (note and job):
         return left
-    source, kind = (
-        (job.source, job.recipe) if isinstance(job, Shrink) else (job.checkpoint, job.type.upper())
-    )
-    if kind not in (*RECIPES, "F32", "F16", "BF16"):
+    source, kind = _from_and_to(job)
+    if not kind:
         return left
     out = path.with_suffix("")
     source = _followed(source, Path(job.out), out, models_folder)
@@ -80,6 +78,14 @@ def _of_file(path: Path, models_folder: Path) -> Leftover:
     job = msgspec.structs.replace(job.placed(source, str(out)), overwrite=False)
     title = f"{Path(source).name[:MAX_NAME]} to {kind}"
     return msgspec.structs.replace(left, job=job, title=title, total_bytes=note.size_bytes)
+
+
+def _from_and_to(job: Shrink | Convert) -> tuple[str, str]:
+    """The source, and what it becomes; nothing for what there is not."""
+    if isinstance(job, Shrink):
+        return job.source, job.recipe if job.recipe in RECIPES else ""
+    kind = job.type.lower() if job.type.lower() in TYPES else ""
+    return job.checkpoint, "GGUF" if kind == "auto" else kind.upper()
 
 
 def _followed(source: str, old: Path, new: Path, models_folder: Path) -> str:

@@ -53,14 +53,17 @@ def test_a_partial_file_is_left_as_soon_as_nobody_writes_it(tmp_path: Path) -> N
 def test_a_shrink_and_a_conversion_can_go_on_or_be_discarded(tmp_path: Path) -> None:
     shrink = Shrink("/far/Tiny-F16.gguf", str(tmp_path / "a" / "x.gguf"), "Q4_K_M", 3)
     convert = Convert("/far/Tiny", str(tmp_path / "y.gguf"), "bf16")
-    left_by(shrink), left_by(convert)
+    plain = Convert("/far/Tiny", str(tmp_path / "z.gguf"))
+    for job in (shrink, convert, plain):
+        left_by(job)
 
-    first, second = find_leftovers(tmp_path)
+    first, second, third = find_leftovers(tmp_path)
 
     assert (first.job, first.title) == (shrink, "Tiny-F16.gguf to Q4_K_M")
     assert (second.job, second.title) == (convert, "Tiny to BF16")
     assert (first.size_bytes, first.total_bytes) == (1000, 5000)
-    discard((first, second))
+    assert (third.job, third.title) == (plain, "Tiny to GGUF")
+    discard((first, second, third))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

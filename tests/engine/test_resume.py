@@ -73,7 +73,7 @@ def test_a_paused_shrink_goes_on_to_the_same_bytes(
     assert all(step.done >= gone_on(steps) for step in steps if is_writing(step))
 
 
-@pytest.mark.parametrize("float_type", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize("float_type", ["auto", "f32", "f16", "bf16"])
 def test_a_paused_conversion_goes_on_to_the_same_bytes(
     tiny_checkpoint: Path, tmp_path: Path, out: Path, float_type: str
 ) -> None:
