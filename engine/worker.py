@@ -37,6 +37,7 @@ from engine.protocol import Cancel, CancelledEvent, ErrorEvent, Ready, ResultEve
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
+from engine.scan import ScanLibrary
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ AnyJob = (
     | Verify
     | MoveModels
     | FindDuplicates
+    | ScanLibrary
 )
 
 GRACE_S = 5.0
