@@ -30,7 +30,7 @@ LOG_BYTES = 1 << 20
 LOG_FILES = 3
 LISTEN_MS = 500
 SWITCH_S = 0.0001
-"""How long a thread that looks through models may keep Python from the window's."""
+"""How long a thread that takes in models may keep Python from the window's."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""What every page gets by its constructor: settings, tasks, library, store.
+"""What every page gets by its constructor: settings, tasks, scan, store.
 
 Knows no page. All but the settings are made when first asked for.
 """
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
-from engine import starter
 from engine.folders import Folders, folders
 from engine.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
     from app.computer import ThisComputer
-    from app.models.scan import Shelf
+    from app.models.scan import Scan, Shelf
     from app.store import Store
     from app.tasks import Tasks
-    from engine.library import Library
 
 
 class SettingsStore(QObject):
@@ -87,24 +85,10 @@ class AppContext(QObject):
         return ThisComputer(self.tasks, self)
 
     @cached_property
-    def _library(self) -> Library:
-        from engine.contents import Index
-        from engine.library import Library
-        from engine.other_apps import places
+    def scan(self) -> Scan:
+        from app.models.scan import Scan
 
-        return Library(
-            Path(self.settings.value.models_folder),
-            places=tuple(places()),
-            index=Index(self.folders.cache / "models.msgpack"),
-        )
-
-    @property
-    def library(self) -> Library:
-        """The models of this disk, for the settings as they are now."""
-        value = self.settings.value
-        self._library.models_folder = Path(value.models_folder)
-        self._library.added = (*value.added_models, str(starter.MODEL))
-        return self._library
+        return Scan(self)
 
     @cached_property
     def store(self) -> Store:
@@ -113,6 +97,8 @@ class AppContext(QObject):
         return Store(self.folders.data / "conversations.db")
 
     def shutdown(self) -> None:
+        if "scan" in self.__dict__:
+            self.scan.shutdown()
         if "tasks" in self.__dict__:
             self.tasks.shutdown()
         if "store" in self.__dict__:

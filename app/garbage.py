@@ -20,6 +20,7 @@ class GarbageCollector(QObject):
     def __init__(self, app: QObject) -> None:
         super().__init__(app)
         gc.disable()
+        gc.freeze()  # the program itself, two thirds of all there is to look at, is never garbage
         self._timer = QTimer(self)
         self._timer.setInterval(INTERVAL_MS)
         self._timer.timeout.connect(collect_if_due)

@@ -37,6 +37,17 @@ def start_worker(on_exit: Callable[[EngineError | None], None]) -> Worker:
     return Worker.start(on_exit)
 
 
+def not_started(error: OSError) -> EngineError:
+    """What to tell where the system starts no worker."""
+    from engine.errors import WorkerCrashed
+
+    return WorkerCrashed(
+        "The engine could not be started.",
+        hint="Close other programs and try again.",
+        details=str(error),
+    )
+
+
 class Relay(QObject):
     """Takes what a worker's reader thread says to the thread this object lives in.
 
@@ -152,7 +163,6 @@ class Task(QObject):
 
     def _begin(self, start: StartWorker) -> None:
         from engine.client import Failed
-        from engine.errors import WorkerCrashed
 
         if self._renew:
             self.job = self._renew(self.job)
@@ -164,13 +174,8 @@ class Task(QObject):
             self._worker = start(lambda _reason: self._relay.tell(exited))
         except OSError as error:
             log.warning("no worker: %s", error)
-            failure = WorkerCrashed(
-                "The engine could not be started.",
-                hint="Close other programs and try again.",
-                details=str(error),
-            )
             # By the usual road, so that nobody hears of the end before the task is in their hands.
-            self._relay.tell(Failed(failure))
+            self._relay.tell(Failed(not_started(error)))
             return
         self._call = self._worker.run(self.job, self._relay.tell)
 

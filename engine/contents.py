@@ -64,14 +64,18 @@ class Index:
         self._known = _load(file) if file else {}
         self._is_new = False
 
-    def of(self, path: Path, files: tuple[str, ...]) -> Contents:
-        """What is in the model at `path`, which these files make up."""
-        fingerprint = _fingerprint(files)
+    def known(self, path: Path, files: tuple[str, ...]) -> Contents | None:
+        """What was found there before, if it has not changed; it takes no look inside."""
         with self._lock:
             known = self._known.get(str(path))
         # What is wrong with a file may pass without a change of it.
-        if known and known.contents.summary and known.fingerprint == fingerprint:
+        if known and known.contents.summary and known.fingerprint == _fingerprint(files):
             return known.contents
+        return None
+
+    def examine(self, path: Path, files: tuple[str, ...]) -> Contents:
+        """Look into the model at `path`, known or not."""
+        fingerprint = _fingerprint(files)
         contents = _examine(path)
         with self._lock:
             self._known[str(path)] = _Known(fingerprint, contents)
@@ -85,13 +89,19 @@ class Index:
         return known.contents if known else Contents()
 
     def keep_only(self, paths: set[str]) -> None:
-        """Forget the others, and remember these for the next start."""
+        """Forget the others."""
         with self._lock:
             kept = {path: known for path, known in self._known.items() if path in paths}
-            is_new = self._is_new or len(kept) < len(self._known)
-            self._known, self._is_new = kept, False
+            self._is_new = self._is_new or len(kept) < len(self._known)
+            self._known = kept
+
+    def save(self) -> None:
+        """Remember what is new for the next start."""
+        with self._lock:
+            known, is_new = dict(self._known), self._is_new
+            self._is_new = False
         if self._file and is_new:
-            good = {path: known for path, known in kept.items() if known.is_worth_keeping(path)}
+            good = {path: one for path, one in known.items() if one.is_worth_keeping(path)}
             try:
                 make_folder(self._file.parent)
                 replace_bytes(self._file, msgspec.msgpack.encode(_File(__version__, good)))

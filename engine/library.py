@@ -7,7 +7,7 @@ business. Nothing is copied, moved or deleted here, and a broken file is an entr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ from engine.contents import Index
 from engine.fit.estimate import Estimate
 from engine.hub.provenance import Source
 from engine.inspect import ModelSummary
+from engine.jobs import Progress, finish
 from engine.other_apps import App, Place, ollama_models
 from engine.splits import SPLIT_NAME, model_files
 from engine.walk import folders_below, is_file, items
@@ -72,29 +73,44 @@ class Library:
 
     def scan(self) -> tuple[Entry, ...]:
         """List every model by name, each once however many links lead to it; broken ones last."""
+        return finish(self.look())
+
+    def look(self) -> Generator[Progress, None, tuple[Entry, ...]]:
+        """Scan as a job does it: before a model is read, the `stage` of a step names it."""
+        try:
+            entries = yield from self._find()
+            self._index.keep_only({entry.path for entry in entries})
+        finally:  # what was read until a cancel is not read again
+            self._index.save()
+        return tuple(sorted(entries, key=_order))
+
+    def _find(self) -> Generator[Progress, None, list[Entry]]:
         entries: dict[str, Entry] = {}
         for path in self._candidates():
             identity = _identity(path)
             if identity not in entries:
-                entries[identity] = self.look_at(path)
+                entries[identity] = yield from self._look_at(path, len(entries))
         for path, app, name in self._of_other_apps():
             identity = _identity(path)
             if identity not in entries:
-                entry = self.look_at(path)
+                entry = yield from self._look_at(path, len(entries))
                 if entry.summary:  # what is broken there is not ours to tell
                     entries[identity] = msgspec.structs.replace(entry, origin=app, given_name=name)
-        self._index.keep_only({entry.path for entry in entries.values()})
-        return tuple(sorted(entries.values(), key=_order))
+        return list(entries.values())
 
-    def look_at(self, path: Path) -> Entry:
+    def _look_at(self, path: Path, n_before: int) -> Generator[Progress, None, Entry]:
         """Describe one GGUF or checkpoint folder, wherever it lies."""
         files = tuple(map(str, model_files(path)))
-        found = self._index.of(path, files)
+        found = self._index.known(path, files)
+        if found is None:
+            name = path.name.encode("utf-8", "replace").decode()
+            yield Progress(f"Reading {name}", n_before, None, "steps")
+            found = self._index.examine(path, files)
         return Entry(
             path=str(path),
             summary=found.summary,
             problem=found.problem,
-            own=self.is_own(path),
+            own=is_own(path, self.models_folder),
             files=files,
             hint=found.hint,
             source=found.source,
@@ -103,10 +119,6 @@ class Library:
     def estimate(self, entry: Entry) -> Estimate | None:
         """What running a model that was found would take; None where it does not run as it is."""
         return self._index.last(entry.path).estimate
-
-    def is_own(self, path: Path) -> bool:
-        """Tell whether `path` lies in the models folder, so that removing it deletes it."""
-        return self.models_folder.absolute() in path.absolute().parents
 
     def _candidates(self) -> Iterator[Path]:
         yield from find_models(self.models_folder)
@@ -136,6 +148,11 @@ def find_models(root: Path) -> Iterator[Path]:
             elif (split["stem"], split["count"]) not in seen_splits:
                 seen_splits.add((split["stem"], split["count"]))
                 yield path
+
+
+def is_own(path: Path, models_folder: Path) -> bool:
+    """Tell whether `path` lies in the models folder, so that removing it deletes it."""
+    return models_folder.absolute() in path.absolute().parents
 
 
 def _identity(path: Path) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import msgspec
 
 from engine.errors import ErrorReport
-from engine.hardware import Device
 from engine.jobs import Step
 
-VERSION = 1
+VERSION = 2
 STUCK_STATUS = 70
 """The exit status of a worker that ends itself because a cancelled job did not end."""
 
@@ -42,8 +41,6 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     protocol: int
     pid: int
-    build: str
-    devices: tuple[Device, ...]
 
 
 class StepEvent(msgspec.Struct, frozen=True, tag="step"):

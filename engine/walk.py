@@ -20,8 +20,9 @@ def folders_below(root: Path) -> Iterator[Path]:
         if depth == MAX_DEPTH:
             continue
         for path in items(folder):
-            real = os.path.realpath(path)
-            if not path.name.startswith(".") and is_dir(path) and real not in seen:
+            if path.name.startswith(".") or not is_dir(path):
+                continue
+            if (real := os.path.realpath(path)) not in seen:
                 seen.add(real)
                 queue.append((path, depth + 1))
 
@@ -51,6 +52,6 @@ def is_text(path: str) -> bool:
 def items(folder: Path) -> list[Path]:
     """List the paths in a folder in order of name; one that cannot be read looks empty."""
     try:
-        return sorted(folder.iterdir())
+        return sorted(folder.iterdir(), key=lambda path: path.name)
     except (OSError, ValueError):
         return []

@@ -47,6 +47,7 @@ from engine.protocol import (
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
+from engine.scan import ScanLibrary
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ AnyJob = (
     | Verify
     | MoveModels
     | FindDuplicates
+    | ScanLibrary
 )
 
 GRACE_S = 5.0
@@ -201,11 +203,8 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _be_the_first_to_go()
-    from engine.llama.ggml import devices
-    from engine.llama.library import build_info
-
     worker = Worker(out)
-    worker.send(Ready(protocol.VERSION, os.getpid(), build_info(), devices()))
+    worker.send(Ready(protocol.VERSION, os.getpid()))
     worker.serve(sys.stdin.buffer)
     logging.shutdown()
     # Not `return`: a job that does not hear its cancel must not keep the process, and its memory.

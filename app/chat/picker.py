@@ -12,11 +12,11 @@ from PySide6.QtWidgets import QFileDialog, QFrame, QMenu, QVBoxLayout, QWidget
 from app import theme
 from app.chat.session import Session, State
 from app.context import AppContext
-from app.models.scan import Scan, Shelf
 from app.widgets import IconButton, ProgressBar, QuietButton, row, second
 from engine.words import format_bytes, format_count, format_percent, format_time_left
 
 if TYPE_CHECKING:
+    from app.models.scan import Shelf
     from engine.library import Entry
 
 HEIGHT_PX = 56
@@ -39,7 +39,7 @@ class ModelPicker(QFrame):
         self._context = context
         self._session = session
         self._entries: tuple[Entry, ...] = ()
-        self._scan = Scan(context, self)
+        self._scan = context.scan
         self._scan.found.connect(self._on_found)
         self.sidebar_button = IconButton("sidebar", "Conversations")
         self.sidebar_button.clicked.connect(self.sidebar_requested)
@@ -89,8 +89,11 @@ class ModelPicker(QFrame):
         self.menu.popup(self.button.mapToGlobal(QPoint(0, self.button.height() + theme.SPACE_4)))
 
     def _on_found(self, shelf: Shelf) -> None:
-        self._entries = tuple(found.entry for found in shelf.rows)
+        entries = tuple(found.entry for found in shelf.rows)
         self.looked.emit(shelf.computer)
+        if entries == self._entries:
+            return
+        self._entries = entries
         if self.menu and self.menu.isVisible():
             self._fill(self.menu)
 

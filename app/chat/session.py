@@ -19,8 +19,8 @@ from app.chat.load_plan import LoadPlan
 from app.chat.stream import Stream, messages_of
 from app.context import SettingsStore
 from app.store import AnswerStats, Message, Status, Store
-from app.tasks import Relay, StartWorker, start_worker
-from engine.errors import EngineError, ErrorReport, OutOfMemory, WorkerCrashed
+from app.tasks import Relay, StartWorker, not_started, start_worker
+from engine.errors import EngineError, ErrorReport, OutOfMemory
 from engine.inference import Answer, Generate, Load, ModelInfo
 from engine.jobs import Pace, Progress, Step
 
@@ -236,11 +236,7 @@ class Session(QObject):
                 self._start_worker(lambda reason: self._relay.tell((worker, _Exited(reason))))
             )
         except OSError as error:
-            self.error = WorkerCrashed(
-                "The engine could not be started.",
-                hint="Close other programs and try again.",
-                details=str(error),
-            )
+            self.error = not_started(error)
             self._enter(State.CRASHED)
             return
         self._worker = worker[0]

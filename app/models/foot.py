@@ -50,7 +50,7 @@ class ShelfFoot(QWidget):
     def is_filtering(self) -> bool:
         return bool(self._groups)
 
-    def show_found(self, rows: tuple[Row, ...], disk: DiskUse) -> None:
+    def show_found(self, rows: tuple[Row, ...], disk: DiskUse | None) -> None:
         """Take what a scan has found; copies that are gone are none any more."""
         self._rows, self._disk = rows, disk
         listed = {row.entry.path for row in rows}
@@ -89,8 +89,7 @@ class ShelfFoot(QWidget):
             self.failed.emit(task.error)
         if task.state == TaskState.SUCCEEDED:
             self._groups = [list(same.paths) for same in task.result.groups]
-            if self._disk:
-                self.show_found(self._rows, self._disk)
+            self.show_found(self._rows, self._disk)
             self.arranged.emit()
         self._refresh()
         if task.state == TaskState.SUCCEEDED and not self._groups:

@@ -21,6 +21,8 @@ from engine.words import format_bytes, format_count, format_path
 Index = QModelIndex | QPersistentModelIndex
 ROW_ROLE = Qt.ItemDataRole.UserRole
 LINES_ROLE = Qt.ItemDataRole.UserRole + 1
+MOST_CHANGES = 50
+"""So many models may come and go before the list counts as another one."""
 
 
 class Lines(NamedTuple):
@@ -49,18 +51,31 @@ class ModelList(QAbstractListModel):
         return self._rows
 
     def set_rows(self, rows: tuple[Row, ...], *, are_copies: bool = False) -> None:
-        """Show `rows`; the same models in the same order keep selection and scroll position.
+        """Show `rows`; where few come or go, the others keep selection and scroll position.
 
         Of copies of one model it is said where each lies, not what it is.
         """
         self._facts = places if are_copies else facts
-        if [row.entry.path for row in rows] == [row.entry.path for row in self._rows]:
+        old, new = ([row.entry.path for row in some] for some in (self._rows, rows))
+        gone, come = set(old) - set(new), set(new) - set(old)
+        is_in_order = [path for path in old if path not in gone] == [
+            path for path in new if path not in come
+        ]
+        if not is_in_order or len(gone) + len(come) > MOST_CHANGES:
+            self.beginResetModel()
             self._rows = rows
-            self.repainted.emit()  # `dataChanged` has a view lay out all of them again
+            self.endResetModel()
             return
-        self.beginResetModel()
+        for at in [at for at, path in enumerate(old) if path in gone][::-1]:
+            self.beginRemoveRows(QModelIndex(), at, at)
+            self._rows = self._rows[:at] + self._rows[at + 1 :]
+            self.endRemoveRows()
+        for at in [at for at, path in enumerate(new) if path in come]:
+            self.beginInsertRows(QModelIndex(), at, at)
+            self._rows = (*self._rows[:at], rows[at], *self._rows[at:])
+            self.endInsertRows()
         self._rows = rows
-        self.endResetModel()
+        self.repainted.emit()  # `dataChanged` has a view lay out all of them again
 
     def index_of(self, path: str) -> QModelIndex:
         """The index of the model at `path`; invalid where it is not listed."""

@@ -33,7 +33,7 @@ from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
 from app.models.remove import Remover
 from app.models.reveal import reveal
-from app.models.scan import Row, Scan, Shelf
+from app.models.scan import Row, Shelf
 from app.models.verdict import Conditions, say
 from app.problems import ProblemCard
 from app.unfinished import resume, task_of
@@ -73,8 +73,10 @@ class ModelsPage(QWidget):
         self.discover: DiscoverPage | None = None
         self.setProperty("role", "page")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self._scan = Scan(context, self)
-        self._scan.found.connect(self._on_found)
+        context.scan.found.connect(self._on_found)
+        context.scan.failed.connect(self._on_scan_failed)
+        self._shelf: Shelf | None = None
+        self._scan_problem: ProblemCard | None = None
         self._list = ModelList(self)
         self._conditions: Conditions | None = None
         self._exact = ExactFit(context.tasks, self)
@@ -200,7 +202,7 @@ class ModelsPage(QWidget):
     def refresh(self) -> None:
         """Look again; the list changes when the scan has ended."""
         self._context.computer.look()
-        self._scan.start()
+        self._context.scan.start()
 
     def current_row(self) -> Row | None:
         row: Row | None = self.view.currentIndex().data(ROW_ROLE)
@@ -215,13 +217,35 @@ class ModelsPage(QWidget):
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
-        if self._context.shelf and not self._conditions:
-            self._on_found(self._context.shelf)  # known from another page, until we have looked
+        self._show_shelf()  # as it is known by now, until we have looked
         if self.tabs.value == "here":
             (self.view if self._list.rows else self).setFocus(Qt.FocusReason.OtherFocusReason)
         self.refresh()
 
-    def _on_found(self, shelf: Shelf) -> None:
+    def _on_found(self) -> None:
+        if self.isVisible():
+            self._show_shelf()
+
+    def _on_scan_failed(self, error: EngineError) -> None:
+        if not self.isVisible():
+            return
+        self._forget_scan_problem()
+        self._scan_problem = self._show_problem(error)
+        self._scan_problem.dismissed.connect(self._forget_scan_problem)
+        if self._shelf is None:
+            self._sum.setText("The models could not be looked for")
+
+    def _forget_scan_problem(self) -> None:
+        if self._scan_problem:
+            _discard(self._scan_problem)
+            self._scan_problem = None
+
+    def _show_shelf(self) -> None:
+        shelf = self._context.shelf
+        if shelf is None or shelf is self._shelf:
+            return
+        self._shelf = shelf
+        self._forget_scan_problem()
         self._conditions = Conditions(shelf.computer)
         self.context_slider.set_value(self._context.settings.value.n_ctx)
         self.foot.show_found(shelf.rows, shelf.disk)
@@ -239,8 +263,11 @@ class ModelsPage(QWidget):
     def _show_rows(self) -> None:
         if self._conditions is None:  # nothing was looked at so far
             return
+        wanted = self._selected_path
         self._list.set_rows(self._judged(self.foot.arrange()), are_copies=self.foot.is_filtering)
-        index = self._list.index_of(self._selected_path)
+        index = self._list.index_of(wanted)
+        if not index.isValid():  # beside what is gone, or at the beginning
+            index = self.view.currentIndex()
         self.view.setCurrentIndex(index if index.isValid() else self._list.index(0))
         if row := self.current_row():
             self._show_details(row)
@@ -326,11 +353,12 @@ class ModelsPage(QWidget):
         if path:
             self.add([path])
 
-    def _show_problem(self, error: EngineError) -> None:
+    def _show_problem(self, error: EngineError) -> ProblemCard:
         card = ProblemCard(error)
         card.dismissed.connect(partial(_discard, card))
         self._problems.addWidget(card)
         card.show()
+        return card
 
     # Acting on the selected one
 

@@ -1,26 +1,36 @@
-"""Looks through the library on a thread of its own, so that the window never waits for a disk.
+"""Has a worker look through the library, so that the window shares no lock with what reads models.
 
-What reads models is imported on that thread too: a window without models to show is there sooner.
+The worker stays for the next look. What it takes is imported and read on threads, in small pieces.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from functools import cached_property
+from collections.abc import Iterable
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import msgspec
 from PySide6.QtCore import QObject, Signal
 
+from app.background import in_background
+from app.tasks import Relay, StartWorker, not_started, start_worker
+from engine import starter
+from engine.jobs import Progress
+
 if TYPE_CHECKING:
     from app.context import AppContext
     from app.models.verdict import Conditions, Verdict
+    from engine.client import Outcome, Stepped, Worker
     from engine.disk_use import DiskUse
+    from engine.errors import EngineError
     from engine.fit.estimate import Estimate
     from engine.hardware import Computer, Device
     from engine.leftovers import Leftover
-    from engine.library import Entry, Library
+    from engine.library import Entry
+    from engine.scan import Model
+    from engine.settings import Settings
 
 
 class Row(msgspec.Struct, frozen=True, dict=True):
@@ -39,73 +49,180 @@ class Row(msgspec.Struct, frozen=True, dict=True):
 
 
 class Shelf(msgspec.Struct, frozen=True):
-    """What a scan found, with this computer as it was then."""
+    """What a scan found, with this computer as it was then; equal `digest`s mean equal models."""
 
     rows: tuple[Row, ...]
-    leftovers: tuple[Leftover, ...]
-    disk: DiskUse
+    digest: str
     computer: Computer
+    leftovers: tuple[Leftover, ...] = ()
+    disk: DiskUse | None = None
+    """None: the models are those of the last start, nobody has looked yet."""
 
 
 class Scan(QObject):
     """Scans the library; `found` carries a `Shelf`, which is `context.shelf` from then on.
 
-    Asked again while at it, it scans once more afterwards: what is shown is never older than the
-    last request, unless nothing was shown so far.
+    The first one is what the last start has found. Asked again while at it, it scans once more
+    afterwards: what is shown is never older than the last request, unless nothing was shown so far.
     """
 
     found = Signal(object)
-    _ended = Signal(object)
+    failed = Signal(object)
+    """An EngineError; what has been found before still counts."""
 
-    def __init__(self, context: AppContext, parent: QObject) -> None:
-        super().__init__(parent)
+    def __init__(self, context: AppContext) -> None:
+        super().__init__(context)
+        self.is_running = False
         self._context = context
-        self._thread: threading.Thread | None = None
+        self._start_worker: StartWorker = start_worker
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._has_died = False
         self._is_asked_again = False
-        self._ended.connect(self._on_ended)
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread is not None
+        self._stage = ""
+        self._relay = Relay(self)
+        self._relay.heard.connect(self._on_heard)
 
     def start(self) -> None:
         """Look through the library, beside the window."""
-        if self._thread:
+        if self.is_running:
             self._is_asked_again = True
             return
-        what = (self._context.library, self._context.computer.devices)
-        self._thread = threading.Thread(target=self._run, args=what, daemon=True)
-        self._thread.start()
+        self.is_running, self._has_died = True, False
+        self._begin()
 
-    def _run(self, library: Library, devices: tuple[Device, ...]) -> None:
-        shelf: Shelf | None = None
-        try:
-            shelf = look_through(library, devices)
-        finally:  # a bug of ours goes on to the excepthook, and the page does not wait for ever
-            with contextlib.suppress(RuntimeError):  # the page closed and took this object along
-                self._ended.emit(shelf)
+    def shutdown(self) -> None:
+        """Let the worker end; nothing is heard of it any more."""
+        with self._lock:
+            self._is_closed = True
+        if self._worker:
+            self._worker.stop(wait=False)
 
-    def _on_ended(self, shelf: Shelf | None) -> None:
-        assert self._thread
-        self._thread.join()
-        self._thread = None
+    # On other threads
+
+    def _ask(self, settings: Settings, devices: tuple[Device, ...], shelf: Shelf | None) -> None:
+        """Give the worker its job; before the first, tell what the last start has found.
+
+        Raises WorkerCrashed where no worker can be started.
+        """
+        from engine.hardware import detect
+        from engine.other_apps import places
+        from engine.scan import ScanLibrary, pack, recall
+
+        worker = self._wake()
+        if worker is None:
+            return
+        cache = self._context.folders.cache
+        if shelf is None:
+            digest, models = recall(cache)
+            computer = detect(devices)
+            shelf = Shelf(_rows(models, computer), digest, computer)
+            if shelf.rows:
+                self._tell(shelf)
+        job = ScanLibrary(
+            models_folder=settings.models_folder,
+            added=pack((*settings.added_models, str(starter.MODEL))),
+            places=tuple(places()),
+            cache=str(cache),
+            devices=devices,
+            known=shelf.digest,
+        )
+        self._stage = ""
+        worker.run(job, self._hear)
+
+    def _wake(self) -> Worker | None:
+        """The worker, started unless it is there; None when the window closes."""
+        with self._lock:
+            if self._is_closed:
+                return None
+            if not (self._worker and self._worker.is_alive):
+                try:
+                    self._worker = self._start_worker(lambda _reason: None)
+                except OSError as error:
+                    raise not_started(error) from error
+            return self._worker
+
+    def _hear(self, event: Stepped | Outcome) -> None:
+        from engine.client import Stepped, Succeeded
+        from engine.scan import models_of
+
+        match event:
+            case Stepped(step=Progress(stage=stage)):
+                self._stage = stage
+            case Succeeded(result=found):
+                rows = _rows(models_of(found.pieces), found.computer)
+                self._tell(Shelf(rows, found.digest, found.computer, found.leftovers, found.disk))
+            case _:
+                self._tell(event)
+
+    def _tell(self, event: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the window closed and took this object along
+            self._relay.tell(event)
+
+    # On the window's
+
+    def _begin(self) -> None:
+        context = self._context
+        work = partial(self._ask, context.settings.value, context.computer.devices, context.shelf)
+        in_background(self, work, lambda _: None, self._fail)
+
+    def _on_heard(self, event: Shelf | Outcome) -> None:
+        from engine.client import Failed
+
+        if self._is_closed:
+            return
+        match event:
+            case Shelf(disk=None):
+                self._show(event)
+            case Shelf():
+                self._end(event)
+            case Failed(error=error):
+                self._on_failed(error)
+
+    def _on_failed(self, error: EngineError) -> None:
+        assert self._worker
+        if self._worker.is_alive:
+            self._fail(error)
+        elif self._has_died:
+            self._fail(self._explain_death(error))
+        else:  # who knows what killed it: once more
+            self._has_died = True
+            self._begin()
+
+    def _explain_death(self, error: EngineError) -> EngineError:
+        from engine.errors import WorkerCrashed
+
+        return WorkerCrashed(
+            "The engine stopped twice while it looked for models.",
+            hint=f"{self._stage} was the last it did: move that file elsewhere, then press F5."
+            if self._stage
+            else "Close other programs, then press F5.",
+            details=error.details,
+        )
+
+    def _fail(self, error: EngineError) -> None:
+        self._end(None)
+        self.failed.emit(error)
+
+    def _end(self, shelf: Shelf | None) -> None:
+        self.is_running = False
         is_asked_again, self._is_asked_again = self._is_asked_again, False
         if is_asked_again:
             self.start()
         if shelf and not (is_asked_again and self._context.shelf):
-            self._context.shelf = shelf
-            self.found.emit(shelf)
+            self._show(shelf)
+
+    def _show(self, shelf: Shelf) -> None:
+        known = self._context.shelf
+        if known and known.digest == shelf.digest:  # its models were not sent again
+            shelf = msgspec.structs.replace(shelf, rows=known.rows)
+        self._context.shelf = shelf
+        self.found.emit(shelf)
 
 
-def look_through(library: Library, devices: tuple[Device, ...] = ()) -> Shelf:
-    """Scan `library`; its models are judged for this computer as it is now."""
+def _rows(models: Iterable[Model], computer: Computer) -> tuple[Row, ...]:
     from app.models.verdict import Conditions
-    from engine.disk_use import disk_use
-    from engine.hardware import detect
-    from engine.leftovers import find_leftovers
 
-    computer, folder = detect(devices), library.models_folder
     conditions = Conditions(computer)
-    entries = library.scan()
-    rows = tuple(Row(entry, library.estimate(entry), conditions) for entry in entries)
-    return Shelf(rows, find_leftovers(folder), disk_use(folder, entries), computer)
+    return tuple(Row(model.entry, model.estimate, conditions) for model in models)

@@ -18,7 +18,7 @@ from app import theme
 from app.context import AppContext
 from app.models.drop import DropArea
 from app.models.reveal import reveal
-from app.models.scan import Scan, Shelf
+from app.models.scan import Shelf
 from app.problems import ProblemCard
 from app.shrink.computer import ComputerCard
 from app.shrink.done import DoneView
@@ -31,6 +31,7 @@ from app.widgets import Card, EmptyState, ProgressBar, column, row, second, stro
 from engine.addable import find_addable
 from engine.errors import AlreadyExists, EngineError, KeptAside, StorageError
 from engine.hardware import detect
+from engine.library import is_own
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink, Shrunk
 
@@ -62,8 +63,8 @@ class ShrinkPage(QWidget):
         self._task: Task | None = None
         self.setProperty("role", "page")
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self._scan = Scan(context, self)
-        self._scan.found.connect(self._on_found)
+        self._shelf: Shelf | None = None
+        context.scan.found.connect(self._on_found)
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settle.timeout.connect(self._ask_for_recommendation)
         self._build()
@@ -153,22 +154,31 @@ class ShrinkPage(QWidget):
         except EngineError as error:
             self._show_problem(error)
             return
-        added = self._context.settings.value.added_models
-        if not self._context.library.is_own(Path(found[0])) and found[0] not in added:
+        settings = self._context.settings.value
+        added = settings.added_models
+        if not is_own(Path(found[0]), Path(settings.models_folder)) and found[0] not in added:
             self._context.settings.update(added_models=(*added, found[0]))
         self.set_source(found[0])
-        self._scan.start()
+        self._context.scan.start()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
         self.setFocus(Qt.FocusReason.OtherFocusReason)
-        self._scan.start()
+        self._show_shelf()
+        self._context.scan.start()
         if self.state is State.READY:
             self.result.check_name()
 
-    def _on_found(self, shelf: Shelf) -> None:
-        self.source.show_shelf(shelf)
-        self.computer.show_computer(shelf.computer)
+    def _on_found(self) -> None:
+        if self.isVisible():
+            self._show_shelf()
+
+    def _show_shelf(self) -> None:
+        shelf = self._context.shelf
+        if shelf and shelf is not self._shelf:
+            self._shelf = shelf
+            self.source.show_shelf(shelf)
+            self.computer.show_computer(shelf.computer)
 
     def _on_file_clicked(self) -> None:
         path, _ = QFileDialog.getOpenFileName(
@@ -271,7 +281,7 @@ class ShrinkPage(QWidget):
         self._source = ""
         self.source.select("")
         self._enter(State.EMPTY)
-        self._scan.start()
+        self._context.scan.start()
 
     # Problems
 

@@ -51,7 +51,10 @@ class SourceCard(Card):
         return found
 
     def show_shelf(self, shelf: Shelf) -> None:
-        self._list.set_rows(tuple(row for row in shelf.rows if can_shrink(row)))
+        rows = tuple(row for row in shelf.rows if can_shrink(row))
+        if self._path not in (row.entry.path for row in rows):
+            self.view.setCurrentIndex(QModelIndex())  # nor the one beside it is chosen
+        self._list.set_rows(rows)
         self._hint.setVisible(all(row.entry.is_starter for row in self._list.rows))
         self.select(self._path)
 
@@ -62,7 +65,7 @@ class SourceCard(Card):
         if index.isValid():
             self.view.setCurrentIndex(index)
         else:
-            self.view.clearSelection()
+            self.view.setCurrentIndex(QModelIndex())
 
     def _on_current_changed(self, current: QModelIndex, _previous: QModelIndex) -> None:
         row: Row | None = current.data(ROW_ROLE)

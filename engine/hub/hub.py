@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from engine.errors import AccessDenied, EngineError, NetworkError, NotFound
-from engine.hub.connections import unusable_proxy
 from engine.hub.part import Wanted
 from engine.hub.repo import Format, Found, HubFile, Repo
 
@@ -194,6 +193,8 @@ class Hub:
                 details=_first_line(error),
             ) from error
         except ImportError as error:  # of the client, where a SOCKS proxy is set
+            from engine.hub.connections import unusable_proxy
+
             raise unusable_proxy("SOCKS") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise NetworkError(

@@ -92,12 +92,3 @@ def library() -> Library:
     """
     with _loading:
         return _load_once()
-
-
-def build_info() -> str:
-    """Return the versions of llama.cpp and of its Python package in a line."""
-    import llama_cpp
-
-    version = library().c._lib.llama_version
-    version.restype = ctypes.c_char_p
-    return f"llama.cpp {version().decode()}, llama-cpp-python {llama_cpp.__version__}"

@@ -47,7 +47,7 @@ def show_page(qtbot: QtBot, context: AppContext) -> ModelsPage:
     page = ModelsPage(context)
     qtbot.addWidget(page)
     page.resize(900, 600)
-    with qtbot.waitSignal(page.scanned):
+    with qtbot.waitSignal(page.scanned, timeout=30_000):  # a worker starts
         page.show()
     return page
 

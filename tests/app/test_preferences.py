@@ -106,7 +106,6 @@ def test_a_folder_without_models_is_just_another_one(
     choose(page, tmp_path)
     qtbot.waitUntil(lambda: stored(page).value.models_folder == str(tmp_path))
     assert page.models.folder_label.text() == str(tmp_path)
-    assert page._context.library.models_folder == tmp_path
     standard_folder = page._context.folders.models
     click(reset_of(page, "models_folder"))
     qtbot.waitUntil(lambda: stored(page).value.models_folder == str(standard_folder))

@@ -1,95 +1,159 @@
-"""2,000 models in the library: how long the Models page takes to open, and how smoothly it scrolls.
+"""2,000 models in the library: how soon the Models page shows them, and how smoothly it scrolls.
 
-    python tests/bench/bench_library.py [--models 2000]
+    python tests/bench/bench_library.py [--models 2000] [--rounds 5] [--home FOLDER]
 
 Each is a file of its own with the header of a real shape and a vocabulary of 152,000 tokens; its
-weights are a hole. The first start has to read all headers, the later ones know them. In the app
-the chat page looks for models too, a moment after the window is there.
+weights are a hole. Every round is a window of its own, started anew; `--home` keeps the models for
+another run. A step is one turn of the event loop: what it took by the clock, and of the processor
+by the window's thread alone, which neighbours on this machine hardly change.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-
-from PySide6.QtWidgets import QApplication
-
-from app import theme
-from app.__main__ import SWITCH_S
-from app.context import AppContext
-from app.garbage import GarbageCollector
-from app.models.page import ModelsPage
-from engine.ggml_types import GgmlType
-from tests.helpers.headers import header
-
 N_STEPS = 400
+STALL_MS = 16
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", type=int, default=2000)
-    n_models = parser.parse_args().models
-    sys.setswitchinterval(SWITCH_S)
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["SNUG_HOME"] = home
-        folder = Path(home) / "data" / "models"
-        folder.mkdir(parents=True)
-        for number in range(n_models):
-            header("qwen3", GgmlType.Q8_0).write_sparse(folder / f"model-{number:04}.gguf")
-        app = QApplication([])
-        GarbageCollector(app)  # as in the app
-        theme.apply(app, "light")
-        for start in ("first start", "later start"):
-            context = AppContext()
-            measure(app, context, start, n_models)
-            measure(app, context, f"{start}, when another page has looked already", n_models)
-            context.shutdown()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--home", type=Path)
+    parser.add_argument("--window", action="store_true", help="be the window of one round")
+    args = parser.parse_args()
+    if args.window:
+        print(json.dumps(measure(args.models)))
+        return
+    with nullcontext(args.home) if args.home else tempfile.TemporaryDirectory() as home:
+        os.environ["SNUG_HOME"] = str(home)
+        make_models(Path(home) / "data" / "models", args.models)
+        command = [sys.executable, __file__, "--window", "--models", str(args.models)]
+        rounds = []
+        for number in range(args.rounds + 1):
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            rounds.append(json.loads(done.stdout))
+            if number == 0:
+                print("The first start:")
+                tell(rounds)
+        print(f"Later ones, median and worst of {args.rounds}:")
+        tell(rounds[1:])
 
 
-def measure(app: QApplication, context: AppContext, start: str, n_models: int) -> None:
-    page = ModelsPage(context)
-    page.resize(1280, 800)
-    gaps: list[float] = []
-    started = time.perf_counter()
-    page.show()
-    app.processEvents()
-    shown = time.perf_counter() - started
-    run_until(app, lambda: len(page.rows) >= n_models, gaps)
-    listed = time.perf_counter() - started
+def make_models(folder: Path, n_models: int) -> None:
+    from engine.ggml_types import GgmlType
+    from engine.gguf import gguf_size_bytes
+    from tests.helpers.headers import header
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = header("qwen3", GgmlType.Q8_0)
+    data = b""
+    size_bytes = gguf_size_bytes(model.metadata, model.tensors)
+    for path in (folder / f"model-{number:04}.gguf" for number in range(n_models)):
+        if path.exists():
+            continue
+        if not data:
+            data = model.write_sparse(path).open("rb").read(8 << 20)
+        with path.open("wb") as file:
+            file.write(data)
+            file.truncate(size_bytes)
+
+
+def tell(rounds: list[dict[str, float]]) -> None:
+    for name in rounds[0]:
+        values = [found[name] for found in rounds]
+        print(f"  {name:58} {statistics.median(values):8.1f} {max(values):8.1f}")
+
+
+def measure(n_models: int) -> dict[str, float]:
+    """What one window took, in ms."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from app.__main__ import start
+
+    app, window, context = start([])
+    window.resize(1280, 800)
+    window.show()
+    while not window._pages:
+        app.processEvents()
+    steps = Steps(app.processEvents)
+    opened = time.perf_counter()
+    steps.take(lambda: window.show_page("models"))
+    page = window.page("models")
+    shown = time.perf_counter() - opened
+    while len(page.rows) < n_models:
+        steps.take()
+    steps.take()  # paints them
+    found = {"page there": shown * 1000, "list there": (time.perf_counter() - opened) * 1000}
+    found |= steps.tell("until then")
+    while context.scan.is_running:
+        steps.take(pause_s=0.002)
+    found["folders looked through"] = (time.perf_counter() - opened) * 1000
+    found |= steps.tell("until then, a step")
+
     bar = page.view.verticalScrollBar()
-    steps: list[float] = []
-    for step in range(N_STEPS):
-        at = time.perf_counter()
-        bar.setValue(bar.maximum() * step // N_STEPS)
-        app.processEvents()
-        steps.append(time.perf_counter() - at)
-    page.close()
-    print(
-        f"{start}: page there after {shown * 1000:.0f} ms, list after {listed * 1000:.0f} ms,"
-        f" longest stall meanwhile {max(gaps, default=0) * 1000:.0f} ms;"
-        f" a scroll step {statistics.median(steps) * 1000:.1f} ms, the longest"
-        f" {max(steps) * 1000:.1f} ms"
-    )
+
+    def scroll(beside: Callable[[], object]) -> Steps:
+        scrolled = Steps(app.processEvents)
+        for step in range(N_STEPS):
+            beside()
+            scrolled.take(partial(bar.setValue, bar.maximum() * step // N_STEPS))
+        return scrolled
+
+    found |= scroll(lambda: None).tell("a step of scrolling")
+    found |= scroll(context.scan.start).tell("... while nothing new is found")
+    extra = Path(context.settings.value.models_folder) / "one-more.gguf"
+
+    def change() -> None:
+        if not context.scan.is_running:
+            extra.unlink() if extra.exists() else extra.write_bytes(b"GGUF")
+            context.scan.start()
+
+    n_found: list[object] = []
+    context.scan.found.connect(n_found.append)
+    found |= scroll(change).tell("... while one comes and goes")
+    found["... so many times"] = len(n_found)
+    extra.unlink(missing_ok=True)
+    window.close()
+    return found
 
 
-def run_until(app: QApplication, is_done: Callable[[], bool], gaps: list[float]) -> None:
-    """Run the event loop; `gaps` are the times in which it did not turn."""
-    last = time.perf_counter()
-    while not is_done():
-        app.processEvents()
-        now = time.perf_counter()
-        gaps.append(now - last)
-        last = now
-        time.sleep(0.001)
-        last = time.perf_counter()
+class Steps:
+    """Turns of the event loop."""
+
+    def __init__(self, turn: Callable[[], object]) -> None:
+        self._turn = turn
+        self._walls: list[float] = []
+        self._own: list[float] = []
+
+    def take(self, act: Callable[[], object] | None = None, pause_s: float = 0.0) -> None:
+        wall, own = time.perf_counter(), time.thread_time()
+        if act:
+            act()
+        self._turn()
+        self._walls.append((time.perf_counter() - wall) * 1000)
+        self._own.append((time.thread_time() - own) * 1000)
+        time.sleep(pause_s)
+
+    def tell(self, name: str) -> dict[str, float]:
+        return {
+            f"{name}, median": statistics.median(self._walls),
+            f"{name}, longest": max(self._walls),
+            f"{name}, median of its own": statistics.median(self._own),
+            f"{name}, longest of its own": max(self._own),
+            f"{name}, over {STALL_MS} ms": sum(wall > STALL_MS for wall in self._walls),
+        }
 
 
 if __name__ == "__main__":

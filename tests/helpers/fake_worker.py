@@ -24,7 +24,7 @@ def say_loaded(request: dict[str, Any], n_ctx: int) -> None:
 
 
 def main(mode: str) -> None:
-    say({"type": "ready", "protocol": 1, "pid": os.getpid(), "build": "fake", "devices": []})
+    say({"type": "ready", "protocol": 2, "pid": os.getpid()})
     for line in sys.stdin:
         request = json.loads(line)
         step = {"type": "piece", "text": "a", "n_tokens": 1}
