@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 OFFSCREEN := QT_QPA_PLATFORM=offscreen
 
-.PHONY: help run test check format screenshots bench bench-native clean
+.PHONY: help run test check format screenshots bench bench-native record-upstream clean
 
 help:
 	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
@@ -14,6 +14,7 @@ help:
 	@echo "make screenshots         a picture of every page, in screenshots/"
 	@echo "make bench [MODEL=path]  speed of a model: prompt processing, token generation"
 	@echo "make bench-native        speed of the native kernels against numpy"
+	@echo "make record-upstream     record what transformers and llama.cpp's converter make of tiny models"
 	@echo "make clean               remove all that was installed and built"
 
 run:
@@ -46,6 +47,10 @@ bench:
 bench-native:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python tests/bench/bench_kl.py
+
+record-upstream:
+	@$(PYTHON) packaging/setup.py test
+	$(VENV)/python -m tests.record $(ARGS)
 
 clean:
 	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache
