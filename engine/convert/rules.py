@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.convert.architecture import Order, Part, TensorRule
+from engine.convert.architecture import Order, Part, Shapes, TensorRule
 from engine.convert.transformer import EMBEDDING, OUTPUT, Transformer
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def gated_ffn(
 
 def experts_ffn(
     layer: Layer,
+    shapes: Shapes,
     n_experts: int,
     n_embd: int,
     n_ff: int,
@@ -171,7 +172,17 @@ def experts_ffn(
     theirs: str = "mlp.experts.{}.",
     names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
 ) -> Iterator[TensorRule]:
-    """Gate, up and down projections of every expert, stacked."""
+    """Gate, up and down projections of every expert, stacked.
+
+    Some checkpoints hold them stacked already, gate and up projection in one matrix.
+    """
+    both, stacked_down = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
+    if layer.theirs + both in shapes:
+        stored = (n_experts, 2 * n_ff, n_embd)
+        yield layer.slice("ffn_gate_exps.weight", both, stored, range(n_ff))
+        yield layer.slice("ffn_up_exps.weight", both, stored, range(n_ff, 2 * n_ff))
+        yield layer.tensor("ffn_down_exps.weight", stacked_down, n_experts, n_embd, n_ff)
+        return
     gate, up, down = names
     yield layer.experts("ffn_gate_exps", theirs + gate, n_experts, n_ff, n_embd)
     yield layer.experts("ffn_up_exps", theirs + up, n_experts, n_ff, n_embd)

@@ -75,7 +75,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("experts in some of its layers only")
     return Declared(
         keys=common_keys(config, h) | _keys(config, h, a, moe),
-        rules=_rules(h, a, moe),
+        rules=_rules(h, a, shapes, moe),
         # The layers after the last one predict further tokens, for speed only.
         ignored=(*BUFFERS, *tied_copies(h), _layers_from(h.n_layers)),
     )
@@ -114,7 +114,7 @@ def _keys(config: Config, h: Transformer, a: Latent, moe: Moe) -> dict[str, Valu
     return keys
 
 
-def _rules(h: Transformer, a: Latent, moe: Moe) -> Iterator[TensorRule]:
+def _rules(h: Transformer, a: Latent, shapes: Shapes, moe: Moe) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
     for layer in map(Layer, range(h.n_layers)):
@@ -124,7 +124,7 @@ def _rules(h: Transformer, a: Latent, moe: Moe) -> Iterator[TensorRule]:
         if layer.index < moe.n_dense:
             yield from gated_ffn(layer, h.n_embd, h.n_ff)
         else:
-            yield from _moe(layer, h, moe)
+            yield from _moe(layer, h, shapes, moe)
 
 
 def _attention(layer: Layer, h: Transformer, a: Latent) -> Iterator[TensorRule]:
@@ -157,12 +157,12 @@ def _unpacking(layer: Layer, h: Transformer, a: Latent) -> Iterator[TensorRule]:
     yield TensorRule(f"{layer.ours}attn_v_b.weight", v_shape, tuple(values))
 
 
-def _moe(layer: Layer, h: Transformer, moe: Moe) -> Iterator[TensorRule]:
+def _moe(layer: Layer, h: Transformer, shapes: Shapes, moe: Moe) -> Iterator[TensorRule]:
     yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", moe.n_experts, h.n_embd)
     bias = Part((f"{layer.theirs}mlp.gate.e_score_correction_bias",), (moe.n_experts,))
     bias_name = f"{layer.ours}exp_probs_b.bias"
     yield TensorRule(bias_name, (moe.n_experts,), (bias,), is_required=False)
-    yield from experts_ffn(layer, moe.n_experts, h.n_embd, moe.n_ff)
+    yield from experts_ffn(layer, shapes, moe.n_experts, h.n_embd, moe.n_ff)
     if moe.n_shared:
         n_ff = moe.n_shared * moe.n_ff
         yield from gated_ffn(layer, h.n_embd, n_ff, theirs="mlp.shared_experts.", suffix="_shexp")

@@ -43,7 +43,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
         keys |= within_window(config)
     return Declared(
         keys,
-        rules=rules(h, n_experts),
+        rules=rules(h, shapes, n_experts),
         made=rope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
@@ -57,7 +57,7 @@ def declare_llama(config: Config, shapes: Shapes) -> Declared:
     return declare(config, shapes)
 
 
-def rules(h: Transformer, n_experts: int = 0) -> Iterator[TensorRule]:
+def rules(h: Transformer, shapes: Shapes, n_experts: int = 0) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
     for layer in map(Layer, range(h.n_layers)):
@@ -71,6 +71,7 @@ def rules(h: Transformer, n_experts: int = 0) -> Iterator[TensorRule]:
         yield layer.tensor("ffn_gate_inp.weight", router, n_experts, h.n_embd)
         yield from experts_ffn(
             layer,
+            shapes,
             n_experts,
             h.n_embd,
             h.n_ff,

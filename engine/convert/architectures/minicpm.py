@@ -30,7 +30,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     }
     return Declared(
         keys,
-        rules=llama.rules(h),
+        rules=llama.rules(h, shapes),
         made=longrope_tensors(config, h.head_dim),
         ignored=(*BUFFERS, *tied_copies(h)),
     )

@@ -49,7 +49,7 @@ def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
     keys = common_keys(config, h) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
     n_experts = count_experts(config, "num_experts")
-    rules = _olmoe_rules(h, n_experts)
+    rules = _olmoe_rules(h, shapes, n_experts)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))
 
 
@@ -63,7 +63,7 @@ def _olmo2_rules(h: Transformer) -> Iterator[TensorRule]:
         yield from layer.norm("post_ffw_norm", "post_feedforward_layernorm", h.n_embd)
 
 
-def _olmoe_rules(h: Transformer, n_experts: int) -> Iterator[TensorRule]:
+def _olmoe_rules(h: Transformer, shapes: Shapes, n_experts: int) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
     for layer in map(Layer, range(h.n_layers)):
@@ -71,7 +71,7 @@ def _olmoe_rules(h: Transformer, n_experts: int) -> Iterator[TensorRule]:
         yield from _attention(layer, h)
         yield from layer.norm("ffn_norm", "post_attention_layernorm", h.n_embd)
         yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", n_experts, h.n_embd)
-        yield from experts_ffn(layer, n_experts, h.n_embd, h.n_ff)
+        yield from experts_ffn(layer, shapes, n_experts, h.n_embd, h.n_ff)
 
 
 def _attention(layer: Layer, h: Transformer) -> Iterator[TensorRule]:

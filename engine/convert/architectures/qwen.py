@@ -44,7 +44,7 @@ def declare(
         keys |= moe_keys(config)
     return Declared(
         keys,
-        rules=_rules(h, config, has_qk_norms=has_qk_norms, is_moe=is_moe),
+        rules=_rules(h, shapes, config, has_qk_norms=has_qk_norms, is_moe=is_moe),
         ignored=(*BUFFERS, *tied_copies(h)),
     )
 
@@ -59,7 +59,7 @@ def declare_moe(config: Config, shapes: Shapes, *, is_qwen3: bool) -> Declared:
 
 
 def _rules(
-    h: Transformer, config: Config, *, has_qk_norms: bool, is_moe: bool
+    h: Transformer, shapes: Shapes, config: Config, *, has_qk_norms: bool, is_moe: bool
 ) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd)
@@ -69,14 +69,15 @@ def _rules(
         if has_qk_norms:
             yield from layer.qk_norms(h.head_dim, h.head_dim)
         yield from layer.norm("ffn_norm", "post_attention_layernorm", h.n_embd)
-        yield from moe(layer, h, config) if is_moe else gated_ffn(layer, h.n_embd, h.n_ff)
+        yield from moe(layer, h, shapes, config) if is_moe else gated_ffn(layer, h.n_embd, h.n_ff)
 
 
-def moe(layer: Layer, h: Transformer, config: Config) -> Iterator[TensorRule]:
+def moe(layer: Layer, h: Transformer, shapes: Shapes, config: Config) -> Iterator[TensorRule]:
     """The router and the experts, and the one that is always used, if there is one."""
     n_experts = count_experts(config, "num_experts")
     yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", n_experts, h.n_embd)
-    yield from experts_ffn(layer, n_experts, h.n_embd, config.count("moe_intermediate_size"))
+    n_ff = config.count("moe_intermediate_size")
+    yield from experts_ffn(layer, shapes, n_experts, h.n_embd, n_ff)
     if config.has("shared_expert_intermediate_size"):
         n_ff = config.count("shared_expert_intermediate_size")
         gate = "mlp.shared_expert_gate.weight"

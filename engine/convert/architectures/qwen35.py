@@ -84,7 +84,7 @@ def declare(config: Config, shapes: Shapes, *, is_moe: bool) -> Declared:
         keys |= moe_keys(config)
     return Declared(
         keys,
-        rules=_rules(h, a, config, is_linear, is_moe=is_moe),
+        rules=_rules(h, a, shapes, config, is_linear, is_moe=is_moe),
         ignored=(*BUFFERS, *tied_copies(h), FURTHER_TOKENS),
     )
 
@@ -122,7 +122,13 @@ def _keys(config: Config, h: Transformer, a: Linear, is_linear: list[bool]) -> d
 
 
 def _rules(
-    h: Transformer, a: Linear, config: Config, is_linear: list[bool], *, is_moe: bool
+    h: Transformer,
+    a: Linear,
+    shapes: Shapes,
+    config: Config,
+    is_linear: list[bool],
+    *,
+    is_moe: bool,
 ) -> Iterator[TensorRule]:
     yield from embedding(h)
     yield tensor("output_norm.weight", "model.norm.weight", h.n_embd, change=plus_one)
@@ -131,7 +137,7 @@ def _rules(
         for ours, theirs in norms.items():
             yield layer.tensor(f"{ours}.weight", f"{theirs}.weight", h.n_embd, change=plus_one)
         yield from _linear(layer, h, a) if is_linear[layer.index] else _attention(layer, h)
-        yield from moe(layer, h, config) if is_moe else gated_ffn(layer, h.n_embd, h.n_ff)
+        yield from moe(layer, h, shapes, config) if is_moe else gated_ffn(layer, h.n_embd, h.n_ff)
 
 
 def _attention(layer: Layer, h: Transformer) -> Iterator[TensorRule]:
