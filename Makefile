@@ -46,6 +46,7 @@ bench:
 bench-native:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python tests/bench/bench_kl.py
+	$(VENV)/python tests/bench/bench_packed.py
 
 clean:
 	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache
