@@ -47,6 +47,7 @@ bench:
 bench-native:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python tests/bench/bench_kl.py
+	$(VENV)/python tests/bench/bench_packed.py
 
 record-upstream:
 	@$(PYTHON) packaging/setup.py test

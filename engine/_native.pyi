@@ -64,6 +64,74 @@ def step_over_strings(
     position may lie behind the end of the buffer.
     """
 
+def unpack_codes(
+    packed: NDArray[np.uint8],
+    chunk_bytes: int,
+    n_bits: int,
+    positions: NDArray[np.int32],
+    codes: NDArray[np.uint8],
+) -> None:
+    """Unpacks rows of bit fields, [n, n_bytes] -> [n, n_cols].
+
+    A row is chunks of `chunk_bytes` (8 at most); code i of a chunk begins at its bit
+    `positions[i]`, counted from the lowest bit of the first byte. The last chunk may be cut.
+    Releases the GIL, as the four below. Raises ValueError for a row that is too short.
+    """
+
+def split_words(
+    words: NDArray[np.uint32],
+    n_bits: int,
+    positions: NDArray[np.int32],
+    codes: NDArray[np.uint8],
+) -> None:
+    """Unpacks words that hold one code of each of several rows.
+
+    [n, n_cols] -> [n * len(positions), n_cols].
+    """
+
+def transpose(source: NDArray[np.uint32], target: NDArray[np.uint32]) -> None:
+    """Transposes [n, m] words to [m, n]; the rows of `source` may be a part of longer ones."""
+
+def decode_codes(
+    codes: NDArray[np.uint8],
+    table: NDArray[np.float32],
+    groups: NDArray[np.int32],
+    scales: NDArray[np.float32],
+    zeros: NDArray[np.float32] | None,
+    values: NDArray[np.float32],
+) -> None:
+    """Computes (table[code] - zero) * scale, [n, n_cols].
+
+    `groups`: [n_cols], the group of each column; `scales`, `zeros`: [n, n_groups], None = 0.
+    """
+
+def pack_blocks(
+    codes: NDArray[np.uint8],
+    offset: int,
+    heads: NDArray[np.uint8],
+    n_elements: int,
+    n_bits: int,
+    stride: int,
+    head_is_last: bool,
+    blocks: NDArray[np.uint8],
+) -> None:
+    """Writes blocks of a ggml type, [n, n_cols] -> [n, n_blocks * block_bytes].
+
+    `offset` (0 to 255) is added to each code, of which the lowest `n_bits` (2, 4, 8) count. Byte j
+    of a run of `stride` (8 or 16 for 4 bits, else 32) holds the elements j, j + stride, ...
+    `heads`: [n, n_blocks * head_bytes], the scales of each block, before its codes or behind them.
+    """
+
+def fit_lattice(
+    values: NDArray[np.float32], stored: str, lattice: str, blocks: NDArray[np.uint8]
+) -> int:
+    """Writes the blocks that hold `values` [n, n_cols] to the last bit; tells how many rows it did.
+
+    Rounded to `stored` (F32, F16, BF16) what the blocks of the ggml type `lattice` (MXFP4, Q4_0,
+    Q4_1, Q5_0, Q8_0) hold is `values`, but for the sign of a zero. It stops at the first row that
+    the lattice does not hold. Releases the GIL.
+    """
+
 def memory_breakdown(function: int, context: int) -> list[tuple[int, int, int, int]]:
     """What a llama_context takes: (buffer type, bytes of weights, of cache, of compute buffers).
 

@@ -77,13 +77,11 @@ class Checkpoint:
     def open(cls, folder: str | PathLike[str]) -> Checkpoint:
         """Read config.json and the header of every shard.
 
-        Raises NotFound, StorageError, FormatError, CorruptFile, UnsafeFile, and UnsupportedTensor
-        for a checkpoint that is quantized already.
+        Raises NotFound, StorageError, FormatError, CorruptFile, UnsafeFile.
         """
         folder = Path(fspath(folder))
         try:
             config = read_config(folder)
-            _refuse_quantized(folder, config)
             paths = _tensor_files(folder)
         except OSError as e:  # a folder that may not be looked into
             raise read_error(e, folder) from e
@@ -328,20 +326,6 @@ def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
                 f"{file_name} does not hold the tensor {name!a} that {INDEX_NAME} promises.",
                 hint=COMPLETE_HINT,
             )
-
-
-def _refuse_quantized(folder: Path, config: Mapping[str, Any]) -> None:
-    quantization = config.get("quantization_config") or config.get("quantization")
-    if not quantization:
-        return
-    method = "packed"
-    if isinstance(quantization, dict):
-        is_mlx = "quant_method" not in quantization and "group_size" in quantization
-        method = "MLX" if is_mlx else str(quantization.get("quant_method", method))[:40]
-    raise UnsupportedTensor(
-        f"{folder.name} is already quantized ({method}), which Snug cannot convert yet.",
-        hint="Choose the original checkpoint of this model, in BF16, F16 or F32.",
-    )
 
 
 def _damaged(path: Path, why: str, details: str = "") -> CorruptFile:

@@ -12,6 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from engine.convert.architecture import MadeTensor, Order, Part, TensorRule
+from engine.convert.factors import common_factors
 from engine.convert.weights import Weight
 from engine.ggml_types import GgmlType
 
@@ -38,6 +39,7 @@ class Made:
     """A tensor that is computed; a `Weight`."""
 
     type = GgmlType.F32
+    factors = ()
 
     def __init__(self, made: MadeTensor) -> None:
         self.name, self.shape = made.name, (made.n_cols,)
@@ -53,11 +55,20 @@ class Made:
 
 
 class Gathered:
-    """The tensor that `rule` makes of `weights`, one for each of its parts; a `Weight`."""
+    """The tensor that `rule` makes of `weights`, one for each of its parts; a `Weight`.
 
-    def __init__(self, rule: TensorRule, weights: tuple[Weight, ...]) -> None:
+    `can_scale`: whether factors may lie beside it.
+    """
+
+    def __init__(
+        self, rule: TensorRule, weights: tuple[Weight, ...], *, can_scale: bool = False
+    ) -> None:
         self.name, self.shape = rule.name, rule.shape
+        factors = common_factors(rule.shape, weights)
         self.type = _common_type(rule, weights)
+        if factors is None or (factors and not can_scale):
+            self.type = GgmlType.F32  # pieces of another type are decoded
+        self.factors = factors if factors and self.type.is_quantized else ()
         self._change = rule.change
         # A vector is one row to others, and a column of numbers here.
         is_vector = len(rule.shape) < 2
@@ -80,6 +91,11 @@ class Gathered:
         decoded: NDArray[np.float32] = self._joined("rows", start, stop)
         decoded = decoded.reshape(stop - start, self._n_cols)
         return self._change(decoded) if self._change else decoded
+
+    def factor_values(self) -> NDArray[np.float32]:
+        import numpy as np
+
+        return np.array(self.factors, np.float32)
 
     def _joined(self, method: str, start: int, stop: int) -> NDArray[Any]:
         """What the pieces give for rows `start` to `stop`, one below the other."""

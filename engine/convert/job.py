@@ -33,8 +33,9 @@ class Convert(Job, frozen=True):
     """Convert the folder `checkpoint` to the GGUF `out`.
 
     `type` is f32, f16, bf16, or auto: 16 bits as they are stored, the others F16. What another
-    quantizer has packed keeps its bits where a GGUF type can hold them. Paused or killed it leaves
-    what it has, and the same job goes on from there.
+    quantizer has packed keeps its bits where a GGUF type can hold them, with auto also what was
+    unpacked since: weights that all lie on the lattice of a GGUF type get that type. Paused or
+    killed it leaves what it has, and the same job goes on from there.
     """
 
     Result: ClassVar = Converted
@@ -63,6 +64,9 @@ class Convert(Job, frozen=True):
         marks = source_marks(Path(self.checkpoint))
         source = CheckpointView.open(self.checkpoint)
         try:
+            if self.type.lower() == "auto":
+                for n_bytes in source.find_lattices():
+                    yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             to_do = plan(source, self.type.upper())
             note = Note.of(self.placed(self.checkpoint, self.out), marks, to_do.size_bytes)
             yield from write_model(

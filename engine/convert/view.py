@@ -6,18 +6,20 @@ Tensors keep their stored type, except those that llama.cpp wants in F32.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
 from engine.checkpoint import Checkpoint
-from engine.convert.architecture import Declared, TensorRule
+from engine.convert.architecture import Declared, MadeTensor, TensorRule
 from engine.convert.architectures import find_architecture
 from engine.convert.config import Config
+from engine.convert.factors import are_used
 from engine.convert.gather import Gathered, Made, is_always_f32
 from engine.convert.general import general_metadata
 from engine.convert.multimodal import text_config, text_weights
-from engine.convert.weights import StoredWeight, Weight
+from engine.convert.packed import weights_of
+from engine.convert.weights import Weight
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import FileType
 from engine.gguf_values import TensorInfo, Value, mostly
@@ -36,7 +38,7 @@ class Layout(NamedTuple):
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:
-        return tuple(TensorInfo(t.name, tuple(reversed(t.shape)), t.type) for t in self.tensors)
+        return tuple(map(_info, self.tensors))
 
     @property
     def file_type(self) -> FileType:
@@ -77,11 +79,23 @@ class CheckpointView:
         """Rows `start` to `stop` in `tensor.type`."""
         return self._weights[tensor.name].raw(start, stop).reshape(-1).data
 
+    def find_lattices(self) -> Generator[int, None, None]:
+        """Give the tensors that lie on the lattice of a GGUF type that type; yields bytes read."""
+        from engine.convert.lattice import find_lattices
+
+        plain = {n: w for n, w in self._weights.items() if not is_always_f32(n, len(w.shape))}
+        self._weights |= yield from find_lattices(plain)
+        self.tensors = tuple(map(_info, self._weights.values()))
+
     def forget(self) -> None:
         self.checkpoint.forget()
 
     def close(self) -> None:
         self.checkpoint.close()
+
+
+def _info(weight: Weight) -> TensorInfo:
+    return TensorInfo(weight.name, tuple(reversed(weight.shape)), weight.type)
 
 
 def read_layout(checkpoint: Checkpoint) -> Layout:
@@ -90,8 +104,7 @@ def read_layout(checkpoint: Checkpoint) -> Layout:
     Raises UnsupportedArchitecture, UnsupportedTensor for one that has no place, CorruptFile for a
     missing tensor or a wrong shape.
     """
-    stored = {t.name: StoredWeight(checkpoint, t) for t in checkpoint.tensors.values()}
-    weights: Mapping[str, Weight] = text_weights(checkpoint.config, stored)
+    weights: Mapping[str, Weight] = text_weights(checkpoint.config, weights_of(checkpoint))
     architecture = find_architecture(checkpoint.config)
     shapes = {name: weight.shape for name, weight in weights.items()}
     declared = architecture.declare(Config(text_config(checkpoint.config)), shapes)
@@ -100,10 +113,20 @@ def read_layout(checkpoint: Checkpoint) -> Layout:
     for rule in declared.rules:
         if parts := _parts(checkpoint, rule, weights):
             used.update(parts)
-            tensors.append(Gathered(rule, tuple(weights[name] for name in parts)))
+            tensors.extend(_gathered(architecture.name, rule, [weights[name] for name in parts]))
     _refuse_strangers(weights, used, declared, architecture.name)
     keys = {f"{architecture.name}.{key}": value for key, value in declared.keys.items()}
     return Layout(architecture.name, keys, tuple(tensors))
+
+
+def _gathered(architecture: str, rule: TensorRule, weights: list[Weight]) -> Iterable[Weight]:
+    """The tensor of `rule`, and the factors beside it if it has some."""
+    can_scale = are_used(architecture, rule.name)
+    gathered = Gathered(rule, tuple(weights), can_scale=can_scale)
+    yield gathered
+    if gathered.factors:
+        name = rule.name.removesuffix(".weight") + ".scale"
+        yield Made(MadeTensor(name, len(gathered.factors), gathered.factor_values))
 
 
 def _parts(

@@ -28,6 +28,14 @@ class Weight(Protocol):
     @property
     def type(self) -> GgmlType: ...
 
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """What the raw rows are multiplied with to be the values: () for nothing.
+
+        One number, or one for each matrix of a stack; see `engine.convert.factors`.
+        """
+        ...
+
     def raw(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows `start` to `stop` over all outer dimensions in `type`, uint8 [n, row_bytes].
 
@@ -41,21 +49,27 @@ class Weight(Protocol):
 
 
 class StoredWeight:
-    """A tensor that is stored as F32, F16 or BF16."""
+    """A tensor that is stored as F32, F16 or BF16; another one is refused where it is used."""
+
+    factors = ()
 
     def __init__(self, checkpoint: Checkpoint, stored: StoredTensor) -> None:
         self.name = stored.name
         self.shape = stored.shape
-        self.type = stored.type
         self._checkpoint, self._stored = checkpoint, stored
-        # A vector is one row.
-        self._row_bytes = self.type.row_bytes(self.shape[-1] if self.shape else 1)
+
+    @property
+    def type(self) -> GgmlType:
+        """Raises UnsupportedTensor, as the tensor that is stored."""
+        return self._stored.type
 
     def raw(self, start: int, stop: int) -> NDArray[np.uint8]:
         import numpy as np
 
-        data = self._checkpoint.data(self._stored)[start * self._row_bytes : stop * self._row_bytes]
-        return np.frombuffer(data, np.uint8).reshape(stop - start, self._row_bytes)
+        # A vector is one row.
+        row_bytes = self.type.row_bytes(self.shape[-1] if self.shape else 1)
+        data = self._checkpoint.data(self._stored)[start * row_bytes : stop * row_bytes]
+        return np.frombuffer(data, np.uint8).reshape(stop - start, row_bytes)
 
     def rows(self, start: int, stop: int) -> NDArray[np.float32]:
         from engine.floats import to_float32

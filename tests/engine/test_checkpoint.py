@@ -189,9 +189,9 @@ def test_a_dtype_we_cannot_convert_is_named(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "method"),
     [
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "gptq"),
+        ({"quantization_config": {"quant_method": "exl2", "bits": 4}}, "EXL2"),
+        ({"quantization_config": {"quant_method": "new"}}, "new"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
-        ({"quantization_config": "odd"}, "packed"),
     ],
 )
 def test_quantized_checkpoints_are_refused_by_name(
