@@ -51,6 +51,8 @@ __all__ = [
 class GgufFile:
     """An open GGUF; a ModelSource. Only `raw` and `rows` keep the file open, until `close`."""
 
+    can_decode = False
+
     def __init__(
         self,
         path: Path,

@@ -30,10 +30,15 @@ class ModelSource(Protocol):
     @property
     def tensors(self) -> Sequence[TensorInfo]: ...
 
+    @property
+    def can_decode(self) -> bool:
+        """Whether `rows` also gives tensors that are quantized, without loss."""
+        ...
+
     def rows(self, tensor: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop` (over all outer dimensions), float32 [stop - start, n_cols].
 
-        May be a read-only view. Raises UnsupportedTensor for a quantized tensor.
+        May be a read-only view. Raises UnsupportedTensor for a tensor that it cannot decode.
         """
         ...
 

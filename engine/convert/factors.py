@@ -25,6 +25,8 @@ TENSORS = re.compile(
 
 def are_used(architecture: str, name: str) -> bool:
     """Whether llama.cpp computes with the scale of the tensor `name`."""
+    if architecture == "gemma4" and "ffn_down_exps" in name:
+        return False  # it has scales of its own there
     return architecture in ARCHITECTURES and TENSORS.fullmatch(name) is not None
 
 

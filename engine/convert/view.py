@@ -48,6 +48,8 @@ class Layout(NamedTuple):
 class CheckpointView:
     """A checkpoint as a ModelSource."""
 
+    can_decode = True
+
     def __init__(self, checkpoint: Checkpoint, layout: Layout, metadata: dict[str, Value]) -> None:
         self.checkpoint = checkpoint
         self.metadata: Mapping[str, Value] = metadata

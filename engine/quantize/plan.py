@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.errors import UnsupportedTensor
+from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo, Value
 from engine.model_writer import Plan
 from engine.quantize.recipe import Recipe, tensor_types
@@ -22,10 +23,16 @@ QUANTIZATION_VERSION = 2  # GGML_QNT_VERSION
 def plan(source: ModelSource, recipe: Recipe) -> Plan:
     """Lay out the file that `recipe` makes of `source`; its size is exact.
 
-    Raises UnsupportedTensor when `source` is quantized already.
+    What is packed already and no larger keeps its bits. Raises UnsupportedTensor for a source whose
+    quantized tensors cannot be decoded without loss.
     """
-    _require_unquantized(source)
+    _require_decodable(source)
     types = tensor_types(recipe, source.tensors, source.metadata)
+    for tensor in source.tensors:
+        if tensor.type.is_quantized and _is_no_larger(tensor, types[tensor.name]):
+            types[tensor.name] = tensor.type
+        elif tensor.type is GgmlType.NVFP4:  # its factors are in the decoded numbers
+            types.pop(tensor.name.removesuffix("weight") + "scale", None)
     by_name = {tensor.name: tensor for tensor in source.tensors}
     sources = tuple(by_name[name] for name in types)
     tensors = tuple(TensorInfo(tensor.name, tensor.shape, types[tensor.name]) for tensor in sources)
@@ -39,9 +46,13 @@ def plan(source: ModelSource, recipe: Recipe) -> Plan:
     return Plan(metadata, tensors, sources, only_finite=True)
 
 
-def _require_unquantized(source: ModelSource) -> None:
+def _is_no_larger(tensor: TensorInfo, target: GgmlType) -> bool:
+    return tensor.row_bytes <= target.row_bytes(tensor.n_cols)
+
+
+def _require_decodable(source: ModelSource) -> None:
     for tensor in source.tensors:
-        if tensor.type.is_quantized:
+        if tensor.type.is_quantized and not source.can_decode:
             raise UnsupportedTensor(
                 "This model is quantized already; shrinking it again loses more than it saves.",
                 hint="Start from the original checkpoint, or from an F16, BF16 or F32 file.",

@@ -24,6 +24,7 @@ from engine.jobs import finish
 from engine.llama.evaluate import Evaluator
 from engine.llama.ggml import dequantize_rows
 from engine.model_writer import Plan, write_model
+from engine.quantize.shrink import Shrink
 from tests.helpers import packed
 from tests.helpers.checkpoints import (
     random_tensors,
@@ -220,3 +221,42 @@ def test_the_experts_of_gpt_oss_are_moved(shared: Path, tmp_path: Path) -> None:
         values = dequantize_rows(GgmlType.MXFP4, moved.raw(0, n_experts * n_rows // 2))
         assert np.array_equal(values.reshape(moved.shape), decoded[:, first::2])
     assert layout["blk.0.ffn_down_exps.weight"].type is GgmlType.MXFP4
+
+
+@pytest.mark.parametrize(("recipe", "expected"), [("Q8_0", "Q4_0"), ("Q3_K_M", "Q3_K")])
+def test_shrinking_keeps_packed_bits_unless_it_makes_them_fewer(
+    tmp_path: Path, recipe: str, expected: str
+) -> None:
+    folder = write_checkpoint(tmp_path / "Tiny", "gptq")
+    view = CheckpointView.open(folder)
+    finish(Shrink(str(folder), str(tmp_path / "a.gguf"), recipe).run())
+    shrunk = GgufFile.open(tmp_path / "a.gguf")
+    after = {tensor.name: tensor for tensor in shrunk.tensors}
+    gate = "blk.0.ffn_gate.weight"
+    before = next(tensor for tensor in view.tensors if tensor.name == gate)
+    assert after[gate].type.name == expected
+    if expected == "Q4_0":
+        kept = shrunk.raw(after[gate], 0, before.n_rows)
+        assert kept == view.raw(before, 0, before.n_rows)
+
+
+def test_shrinking_nvfp4_takes_its_factors_into_the_numbers(tmp_path: Path) -> None:
+    """As if it had been plain; where the bits are kept, so are the factors."""
+    folder = write_checkpoint(tmp_path / "Tiny", "modelopt")
+    decoded = write_decoded(folder, tmp_path / "decoded.gguf")
+    for name, source in (("ours", folder), ("expected", decoded)):
+        finish(Shrink(str(source), str(tmp_path / f"{name}.gguf"), "Q3_K_M").run())
+    ours = GgufFile.open(tmp_path / "ours.gguf")
+    expected = GgufFile.open(tmp_path / "expected.gguf")
+    theirs = {tensor.name: tensor for tensor in expected.tensors}
+    types = {tensor.name: tensor.type for tensor in ours.tensors}
+    assert {GgmlType.Q3_K, GgmlType.NVFP4} <= set(types.values())
+    for tensor in ours.tensors:
+        weight = tensor.name.replace(".scale", ".weight")
+        if types[weight] is GgmlType.NVFP4:
+            assert weight.replace(".weight", ".scale") in types
+            continue
+        assert weight == tensor.name
+        assert tensor.type is theirs[weight].type
+        same = expected.raw(theirs[weight], 0, tensor.n_rows)
+        assert ours.raw(tensor, 0, tensor.n_rows) == same
