@@ -94,12 +94,16 @@ COHERE: Config = {
     "use_cache": True,
     "vocab_size": n_tokens(tokenizers.COHERE),
 }
-# Command R+.
+# Command R+, which llama.cpp knows by its 64 layers.
 COHERE_NORMS: Config = {
     **{key: value for key, value in COHERE.items() if key != "model_max_length"},
+    "hidden_size": 32,
+    "intermediate_size": 32,
     "logit_scale": 0.8333333333333334,
     "max_position_embeddings": 131072,
-    "num_key_value_heads": 2,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 64,
+    "num_key_value_heads": 1,
     "rope_theta": 75000000.0,
     "transformers_version": "4.40.0.dev0",
     "use_qk_norm": True,
