@@ -47,6 +47,7 @@ class Shrink(Job, frozen=True):
     overwrite: bool = False
 
     def run(self) -> Generator[Progress, None, Shrunk]:
+        from engine.convert.view import CheckpointView
         from engine.gguf import gguf_size_bytes
         from engine.model_writer import write_model
         from engine.partial import Note
@@ -60,6 +61,9 @@ class Shrink(Job, frozen=True):
         marks = source_marks(Path(self.source))
         source = open_source(self.source)
         try:
+            if isinstance(source, CheckpointView):
+                for n_bytes in source.find_lattices():
+                    yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             name = self.recipe or begun_recipe(self.source, self.out) or _recommended(source)
             recipe = find_recipe(name)
             to_do = plan(source, recipe)

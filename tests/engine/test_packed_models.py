@@ -189,6 +189,9 @@ def test_what_was_unpacked_since_is_packed_again(tmp_path: Path, dtype: str) -> 
     assert n_moved == 2 * 7
     finish(Convert(str(folder), str(tmp_path / "b.gguf"), "f16").run())
     assert not any(t.type.is_quantized for t in GgufFile.open(tmp_path / "b.gguf").tensors)
+    finish(Shrink(str(folder), str(tmp_path / "c.gguf"), "Q8_0").run())
+    shrunk = [tensor.type for tensor in GgufFile.open(tmp_path / "c.gguf").tensors]
+    assert shrunk.count(GgmlType.Q4_0) == 2 * 7
 
 
 def test_the_experts_of_gpt_oss_are_moved(shared: Path, tmp_path: Path) -> None:
