@@ -74,11 +74,22 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     if config.count("moe_layer_freq", 1) != 1:
         raise unsupported("experts in some of its layers only")
     return Declared(
-        keys=common_keys(config, h) | _keys(config, h, a, moe),
+        keys=_grouped(config, moe, common_keys(config, h)) | _keys(config, h, a, moe),
         rules=_rules(h, a, shapes, moe),
         # The layers after the last one predict further tokens, for speed only.
         ignored=(*BUFFERS, *tied_copies(h), _layers_from(h.n_layers)),
     )
+
+
+def _grouped(config: Config, moe: Moe, keys: dict[str, Value]) -> dict[str, Value]:
+    """`keys` without groups of experts where all groups are used: llama.cpp aborts there."""
+    n_groups, n_used = config.count("n_group", 1), config.count("topk_group", 1)
+    if n_used > n_groups or moe.n_experts % n_groups:
+        raise config.bad(f"n_group {n_groups} and topk_group {n_used} do not fit together")
+    if 1 < n_groups == n_used:
+        groups = ("expert_group_count", "expert_group_used_count")
+        return {key: value for key, value in keys.items() if key not in groups}
+    return keys
 
 
 def _layers_from(n_layers: int) -> str:

@@ -44,7 +44,8 @@ def declare_minicpm3(config: Config, shapes: Shapes) -> Declared:
     n_nope, n_rope = config.count("qk_nope_head_dim"), config.count("qk_rope_head_dim")
     q_rank, kv_rank = config.count("q_lora_rank"), config.count("kv_lora_rank")
     keys = common_keys(config, h, ropes=ROPES)
-    keys = {key: value for key, value in keys.items() if not key.startswith("rope.scaling")}
+    others = ("rope.scaling", "attention.value_length")
+    keys = {key: value for key, value in keys.items() if not key.startswith(others)}
     sizes = {
         "attention.q_lora_rank": q_rank,
         "attention.kv_lora_rank": kv_rank,

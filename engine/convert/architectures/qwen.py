@@ -74,7 +74,8 @@ def _rules(
 
 def moe(layer: Layer, h: Transformer, shapes: Shapes, config: Config) -> Iterator[TensorRule]:
     """The router and the experts, and the one that is always used, if there is one."""
-    n_experts = count_experts(config, "num_experts")
+    field = config.find("num_experts", "num_local_experts") or "num_experts"
+    n_experts = count_experts(config, field)
     yield layer.tensor("ffn_gate_inp.weight", "mlp.gate.weight", n_experts, h.n_embd)
     n_ff = config.count("moe_intermediate_size")
     yield from experts_ffn(layer, shapes, n_experts, h.n_embd, n_ff)

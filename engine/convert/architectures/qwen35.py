@@ -62,8 +62,9 @@ class Linear(msgspec.Struct, frozen=True):
 
 
 def declare(config: Config, shapes: Shapes, *, is_moe: bool) -> Declared:
-    config = config.under(intermediate_size=config.raw("moe_intermediate_size"))
-    h = read_transformer(config, shapes)
+    # Where all layers have experts there is no other width.
+    n_ff = config.raw("moe_intermediate_size") if is_moe else None
+    h = read_transformer(config.under(intermediate_size=n_ff), shapes)
     n_k_heads = config.count("linear_num_key_heads")
     a = Linear(
         n_k_heads=n_k_heads,
@@ -82,6 +83,8 @@ def declare(config: Config, shapes: Shapes, *, is_moe: bool) -> Declared:
     keys = common_keys(config, h) | _keys(config, h, a, is_linear)
     if is_moe:
         keys |= moe_keys(config)
+        if not config.has("intermediate_size"):
+            del keys["feed_forward_length"]
     return Declared(
         keys,
         rules=_rules(h, a, shapes, config, is_linear, is_moe=is_moe),
