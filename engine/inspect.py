@@ -15,7 +15,7 @@ import msgspec
 
 from engine.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_optional_json, refuse_pickle
 from engine.convert.general import general_metadata
-from engine.convert.special import read_chat_templates
+from engine.convert.templates import read_chat_templates
 from engine.convert.view import read_layout
 from engine.fit.estimate import Estimate
 from engine.ggml_types import FileType, GgmlType

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.convert.config import Config
+from engine.convert.options import NO_OPTIONS, VocabularyOptions
 from engine.gguf_values import Value
 
 if TYPE_CHECKING:
@@ -104,10 +105,11 @@ class Architecture(msgspec.Struct, frozen=True):
 
     `hf_names` are its names in "architectures" of config.json; `model_types` stand in where there
     are none. `declare` raises CorruptFile for a damaged config, and UnsupportedArchitecture for
-    what llama.cpp would run differently.
+    what llama.cpp would run differently. `vocabulary` is what its tokenizer files do not say.
     """
 
     name: str
     hf_names: tuple[str, ...]
     model_types: tuple[str, ...]
     declare: Callable[[Config, Shapes], Declared]
+    vocabulary: VocabularyOptions = NO_OPTIONS

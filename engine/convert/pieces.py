@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import CorruptFile
+from engine.errors import CorruptFile, UnsupportedTokenizer
 
 ADDED_SCORE = -1000.0
 PAD_SCORE = -10000.0
@@ -30,8 +30,10 @@ class Pieces(msgspec.Struct):
     """Tokens by id, while they are put together.
 
     `model` and `pre` name llama.cpp's tokenizer and pre-tokenizer. `scores` belong to
-    SentencePiece, `merges` ("left right", best first) to byte-level BPE. `special` are ids that the
-    tokenizer file itself gives to bos, eos, unknown, padding.
+    SentencePiece, `merges` ("left right", best first) to BPE; `charsmap` is what SentencePiece
+    normalizes by. What is None is left to llama.cpp: it puts a space before a text where
+    SentencePiece does. `special` are ids that the tokenizer file itself
+    gives to bos, eos, unknown, padding; `is_typed` says that it types its special tokens too.
     """
 
     model: str
@@ -40,8 +42,18 @@ class Pieces(msgspec.Struct):
     types: list[int]
     scores: list[float] | None = None
     merges: list[str] | None = None
-    add_space_prefix: bool = False
+    add_space_prefix: bool | None = None
+    remove_extra_whitespaces: bool | None = None
+    charsmap: bytes = b""
     special: dict[str, int] = {}
+    is_typed: bool = False
+
+
+class AddedToken(msgspec.Struct, frozen=True):
+    """A token beside the trained ones."""
+
+    text: str
+    is_special: bool
 
 
 def vocabulary_texts(model: Mapping[str, Any], n_vocab: int) -> list[str]:
@@ -54,10 +66,9 @@ def vocabulary_texts(model: Mapping[str, Any], n_vocab: int) -> list[str]:
         if type(token_id) is not int or token_id < 0:
             raise damaged(f"the token {text[:40]!a} has no id")
         if token_id >= n_vocab:
-            raise CorruptFile(
-                f"The tokenizer has more tokens than the model ({token_id} of {n_vocab}).",
-                hint="Use the tokenizer files of the same model.",
-            )
+            raise too_many_tokens(token_id + 1, n_vocab)
+        if texts[token_id]:
+            raise damaged(f"two tokens have the id {token_id}")
         texts[token_id] = text
     return texts
 
@@ -79,30 +90,60 @@ def read_merges(model: Mapping[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def apply_added(pieces: Pieces, added: Mapping[int, tuple[str, bool]], n_vocab: int) -> None:
-    """Enter the added tokens; those beyond the embedding can never be used and are left out."""
-    for token_id, (text, is_special) in added.items():
+def apply_added(
+    pieces: Pieces, added: Mapping[int, AddedToken], n_vocab: int, visible: frozenset[str]
+) -> None:
+    """Enter the added tokens; those beyond the embedding can never be used and are left out.
+
+    `visible` are special tokens that an answer shows all the same.
+    """
+    # What an SPM-style BPE was trained on is found by its merges as well, as upstream has it.
+    keeps_trained = pieces.model == "gemma4"
+    has_bytes = TokenType.BYTE in pieces.types
+    for token_id, token in added.items():
         if token_id >= n_vocab:
             continue
         _grow(pieces, token_id + 1)
-        if pieces.types[token_id] == TokenType.UNKNOWN:
+        if pieces.types[token_id] == TokenType.UNKNOWN and not has_bytes:
+            continue  # it stands for the letters that no token spells
+        is_trained = pieces.types[token_id] == TokenType.NORMAL and bool(pieces.texts[token_id])
+        if token.text in visible:
+            token_type = TokenType.USER_DEFINED
+        elif token.is_special or (looks_special(token.text) and not keeps_trained):
+            token_type = TokenType.CONTROL
+        elif keeps_trained and is_trained:
             continue
-        is_control = is_special or looks_special(text)
+        else:
+            token_type = TokenType.USER_DEFINED
         # llama.cpp looks for user-defined tokens in the plain text, before spaces are marked.
-        is_plain = not is_control and pieces.model == "llama"
-        pieces.texts[token_id] = text.replace(SPACE_MARK, " ") if is_plain else text
-        pieces.types[token_id] = TokenType.CONTROL if is_control else TokenType.USER_DEFINED
+        is_plain = token_type is TokenType.USER_DEFINED and pieces.model in {"llama", "t5"}
+        pieces.texts[token_id] = token.text.replace(SPACE_MARK, " ") if is_plain else token.text
+        pieces.types[token_id] = token_type
         if pieces.scores is not None:
             pieces.scores[token_id] = ADDED_SCORE
 
 
-def pad(pieces: Pieces, n_vocab: int) -> None:
-    """Name the rows of the embedding that no token uses."""
+def finish(pieces: Pieces, n_vocab: int) -> None:
+    """Name the rows of the embedding that no token uses.
+
+    So named are also tokens that no text can reach: a second one with the same text, on which
+    llama.cpp ends the process, and one with a zero in it, which ends a text in C.
+    """
     _grow(pieces, n_vocab)
+    taken: set[str] = set()
+    unused = []
     for token_id, text in enumerate(pieces.texts):
-        if not text:
-            pieces.texts[token_id] = f"[PAD{token_id}]"
-            pieces.types[token_id] = TokenType.UNUSED
+        if not text or text in taken or "\0" in text:
+            unused.append(token_id)
+        else:
+            taken.add(text)
+    for token_id in unused:
+        name = f"[PAD{token_id}]"
+        while name in taken:
+            name = f"[{name}]"
+        taken.add(name)
+        pieces.texts[token_id] = name
+        pieces.types[token_id] = TokenType.UNUSED
 
 
 def looks_special(text: str) -> bool:
@@ -122,6 +163,21 @@ def damaged(why: str) -> CorruptFile:
     return CorruptFile(
         f"tokenizer.json is damaged: {why}.",
         hint="Download it again from where the checkpoint came from.",
+    )
+
+
+def too_many_tokens(n_tokens: int, n_vocab: int) -> CorruptFile:
+    return CorruptFile(
+        f"The tokenizer has more tokens than the model ({n_tokens} of {n_vocab}).",
+        hint="Use the tokenizer files of the same model.",
+    )
+
+
+def unsupported(what: str, details: str = "") -> UnsupportedTokenizer:
+    return UnsupportedTokenizer(
+        f"Snug does not know this tokenizer: {what}.",
+        hint="Look for a GGUF of this model, or for the checkpoint it was fine-tuned from.",
+        details=details,
     )
 
 

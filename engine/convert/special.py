@@ -1,7 +1,8 @@
-"""The special tokens of a checkpoint and its chat templates, gathered from the files that may say.
+"""The special tokens of a checkpoint, gathered from the files that may say.
 
 Which file wins: tokenizer_config.json, then config.json, then generation_config.json, then the
-tokenizer itself; what the post-processor adds wins over `add_bos_token`, as in transformers.
+tokenizer itself, then the architecture; what the post-processor adds wins over `add_bos_token`, as
+in transformers.
 """
 
 from __future__ import annotations
@@ -12,23 +13,53 @@ from typing import Any
 
 import msgspec
 
-from engine.checkpoint import read_generation_config, read_optional_json
+from engine.checkpoint import read_generation_config
 from engine.convert.pieces import Pieces
-from engine.errors import CorruptFile
-from engine.files import read_error
 
 # GGUF's name -> Hugging Face's
-KINDS = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"}
-MAX_TEMPLATE_BYTES = 1 << 20
+KINDS = {
+    "bos": "bos",
+    "eos": "eos",
+    "unknown": "unk",
+    "seperator": "sep",  # as GGUF spells it
+    "padding": "pad",
+    "mask": "mask",
+}
+# Texts that llama.cpp takes for the end of an answer by itself. Source: src/llama-vocab.cpp.
+KNOWN_ENDS = frozenset(
+    ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>",
+     "<end_of_turn>", "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
+     "<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>",
+     "<｜end▁of▁sentence｜>", "[e~[")
+)  # fmt: skip
 
 
 class SpecialTokens(msgspec.Struct, frozen=True):
-    """Ids by GGUF's names (bos, eos, eot, eom, unknown, padding) and templates by name."""
+    """Ids by GGUF's names (bos, eos, eot, eom, unknown, seperator, padding, mask).
+
+    `adds` says of bos, eos and sep whether a text gets one.
+    """
 
     ids: dict[str, int]
-    add_bos: bool
-    add_eos: bool
-    chat_templates: dict[str, str]
+    adds: dict[str, bool]
+
+
+class _Tokens:
+    """Finds token ids by text and checks those that files name."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self.texts = pieces.texts
+        self._ids = {text: i for i, text in enumerate(pieces.texts)}
+
+    def named(self, token: Any) -> list[int]:
+        """The id of a special token, which is a text or an object with its text."""
+        content = token.get("content") if isinstance(token, dict) else token
+        return [self._ids[content]] if isinstance(content, str) and content in self._ids else []
+
+    def numbered(self, value: Any) -> list[int]:
+        """The ids in a config value that is an id, a list of ids, or nothing usable."""
+        values = value if isinstance(value, list) else [value]
+        return [i for i in values if type(i) is int and 0 <= i < len(self.texts)]
 
 
 def read_special_tokens(
@@ -37,89 +68,96 @@ def read_special_tokens(
     tokenizer: Mapping[str, Any],
     tokenizer_config: Mapping[str, Any],
     pieces: Pieces,
+    default_ids: Mapping[str, str],
 ) -> SpecialTokens:
-    generation_config = read_generation_config(folder)
+    """Read the ids; `default_ids` are the texts of tokens that no file names."""
+    tokens = _Tokens(pieces)
+    configs = [config, _section(config, "text_config")]
+    configs.append(read_generation_config(folder))
     ids: dict[str, int] = {}
     for kind, theirs in KINDS.items():
-        named = _content(tokenizer_config.get(f"{theirs}_token"))
-        candidates = [pieces.texts.index(named)] if named in pieces.texts else []
-        candidates += _ids(config.get(f"{theirs}_token_id"), pieces)
-        candidates += _ids(generation_config.get(f"{theirs}_token_id"), pieces)
-        if kind in pieces.special:
-            candidates.append(pieces.special[kind])
+        candidates = tokens.named(tokenizer_config.get(f"{theirs}_token"))
+        for values in configs:
+            candidates += tokens.numbered(values.get(f"{theirs}_token_id"))
+        candidates += tokens.numbered(pieces.special.get(kind))
         if candidates:
             ids[kind] = candidates[0]
-    # A model may end its turn with any of several tokens; llama.cpp has three places for them.
-    ends = _ids(generation_config.get("eos_token_id"), pieces)
-    ends += _ids(config.get("eos_token_id"), pieces)
-    others = [end for end in dict.fromkeys(ends) if end != ids.get("eos")]
-    ids.update(zip(("eot", "eom"), others, strict=False))
-    add_bos, add_eos = _added_around(tokenizer, tokenizer_config, pieces, ids)
-    return SpecialTokens(
-        ids,
-        add_bos=add_bos and "bos" in ids,  # llama.cpp aborts when it is to add what is not there
-        add_eos=add_eos and "eos" in ids,
-        chat_templates=read_chat_templates(folder, tokenizer_config),
-    )
+    ends: list[int] = []
+    for values in reversed(configs):
+        ends += tokens.numbered(values.get("eos_token_id"))
+    ids |= _further_ends(ends, ids, tokens)
+    processors = _processors(tokenizer.get("post_processor"))
+    for processor in processors:
+        first = _special_ids(processor.get("single"), tokens)[:1]
+        if first and first[0] is not None:
+            ids.setdefault("bos", first[0])
+    for kind, text in default_ids.items():
+        for token_id in tokens.named(text):
+            ids.setdefault(kind, token_id)
+    adds = _added_around(processors, tokenizer_config, ids, tokens)
+    adds.setdefault("bos", pieces.model == "llama")
+    if pieces.model == "t5":
+        adds.setdefault("eos", False)  # llama.cpp would add one unasked
+    return SpecialTokens(ids, _possible(adds, ids))
 
 
-def read_chat_templates(folder: Path, tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
-    """Chat templates by name, "default" first; a file of its own wins, as in transformers."""
-    path = folder / "chat_template.jinja"
-    if path.is_file():
-        try:
-            if path.stat().st_size > MAX_TEMPLATE_BYTES:
-                raise CorruptFile(f"{path.name} is too large to be a chat template.")
-            return {"default": path.read_text(encoding="utf-8")}
-        except OSError as e:
-            raise read_error(e, path) from e
-        except UnicodeDecodeError as e:
-            raise CorruptFile(f"{path.name} is damaged: it is not UTF-8 text.") from e
-    found = tokenizer_config.get("chat_template")
-    if found is None:
-        found = read_optional_json(folder / "chat_template.json").get("chat_template")
-    if isinstance(found, str):
-        return {"default": found} if found else {}
-    templates = {}
-    for entry in found if isinstance(found, list) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-            template = entry.get("template")
-            if isinstance(template, str) and template:
-                templates[entry["name"]] = template
-    return dict(sorted(templates.items(), key=lambda item: item[0] != "default"))
+def _further_ends(ends: list[int], ids: Mapping[str, int], tokens: _Tokens) -> dict[str, int]:
+    """A model may end its turn with any of several tokens: llama.cpp has two more places for them.
+
+    Those that it knows by their texts need none.
+    """
+    unknown = [
+        end
+        for end in dict.fromkeys(ends)
+        if end != ids.get("eos") and tokens.texts[end] not in KNOWN_ENDS
+    ]
+    return dict(zip(("eot", "eom"), unknown, strict=False))
 
 
-def _content(token: Any) -> str | None:
-    """A special token is a text, or an object with its text."""
-    content = token.get("content") if isinstance(token, dict) else token
-    return content if isinstance(content, str) else None
-
-
-def _ids(value: Any, pieces: Pieces) -> list[int]:
-    """The token ids in a config value that is an id, a list of ids, or nothing usable."""
-    values = value if isinstance(value, list) else [value]
-    return [i for i in values if type(i) is int and 0 <= i < len(pieces.texts)]
+def _possible(adds: dict[str, bool], ids: Mapping[str, int]) -> dict[str, bool]:
+    """Without what does not exist: llama.cpp ends the process when it is to add that."""
+    keys = {"bos": "bos", "eos": "eos", "sep": "seperator"}
+    return {kind: is_added and keys[kind] in ids for kind, is_added in adds.items()}
 
 
 def _added_around(
-    tokenizer: Mapping[str, Any],
+    processors: list[dict[str, Any]],
     tokenizer_config: Mapping[str, Any],
-    pieces: Pieces,
     ids: Mapping[str, int],
-) -> tuple[bool, bool]:
-    """Whether a text gets a bos before and an eos after it."""
-    add_bos = tokenizer_config.get("add_bos_token")
-    add_eos = tokenizer_config.get("add_eos_token")
-    for processor in _processors(tokenizer.get("post_processor")):
-        single = processor.get("single")
-        if processor.get("type") == "TemplateProcessing" and isinstance(single, list) and single:
-            add_bos = _is_token(single[0], pieces, ids.get("bos"))
-            add_eos = _is_token(single[-1], pieces, ids.get("eos"))
-    is_spm = pieces.model == "llama"
-    return (
-        add_bos if isinstance(add_bos, bool) else is_spm,
-        add_eos if isinstance(add_eos, bool) else False,
-    )
+    tokens: _Tokens,
+) -> dict[str, bool]:
+    """What the files say of a bos before, an eos after, a separator between texts."""
+    adds: dict[str, bool] = {}
+    for processor in processors:
+        single = _special_ids(processor.get("single"), tokens)
+        kind = processor.get("type")
+        if kind == "ByteLevel":
+            adds = {"bos": False, "eos": False, **adds}
+        elif kind == "RobertaProcessing":
+            adds |= {"bos": True, "eos": True, "sep": True}
+        elif kind == "TemplateProcessing" and single:
+            adds["bos"] = single[0] is not None and single[0] == ids.get("bos")
+            if single[-1] is not None or "add_eos_token" in tokenizer_config:
+                adds["eos"] = single[-1] is not None and single[-1] == ids.get("eos")
+            separators = _between(single, _special_ids(processor.get("pair"), tokens))
+            if separators:
+                ends = {ids.get("seperator", -1), ids.get("eos", -1)}
+                adds["sep"] = single[-1] is None and separators[0] in ends
+    for kind in ("bos", "eos", "sep"):
+        flag = tokenizer_config.get(f"add_{kind}_token")
+        if isinstance(flag, bool):
+            adds.setdefault(kind, flag)
+    return adds
+
+
+def _between(single: list[int | None], pair: list[int | None]) -> list[int | None]:
+    """What a pair of texts has between them, if it has around them what a single one has."""
+    if single[0] is not None and pair[:1] == single[:1]:
+        pair = pair[1:]
+    if single[-1] is not None and pair[-1:] == single[-1:]:
+        pair = pair[:-1]
+    is_plain = len(pair) > 2 and pair[0] is None and pair[-1] is None
+    return pair[1:-1] if is_plain else []
 
 
 def _processors(post_processor: Any) -> list[dict[str, Any]]:
@@ -129,8 +167,16 @@ def _processors(post_processor: Any) -> list[dict[str, Any]]:
     return [s for s in steps if isinstance(s, dict)] if isinstance(steps, list) else []
 
 
-def _is_token(part: Any, pieces: Pieces, token_id: int | None) -> bool:
-    """Whether a part of a post-processing template is the special token `token_id`."""
-    special = part.get("SpecialToken") if isinstance(part, dict) else None
-    text = special.get("id") if isinstance(special, dict) else None
-    return token_id is not None and text == pieces.texts[token_id]
+def _special_ids(template: Any, tokens: _Tokens) -> list[int | None]:
+    """The token of each part of a post-processing template, None for the text itself."""
+    found: list[int | None] = []
+    for part in template if isinstance(template, list) else ():
+        special = part.get("SpecialToken") if isinstance(part, dict) else None
+        ids = tokens.named(special.get("id")) if isinstance(special, dict) else []
+        found.append(ids[0] if ids else None)
+    return found
+
+
+def _section(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}

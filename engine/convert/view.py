@@ -18,6 +18,7 @@ from engine.convert.factors import are_used
 from engine.convert.gather import Gathered, Made, is_always_f32
 from engine.convert.general import general_metadata
 from engine.convert.multimodal import text_config, text_weights
+from engine.convert.options import VocabularyOptions
 from engine.convert.packed import weights_of
 from engine.convert.weights import Weight
 from engine.errors import CorruptFile, UnsupportedTensor
@@ -35,6 +36,7 @@ class Layout(NamedTuple):
     architecture: str
     keys: dict[str, Value]
     tensors: tuple[Weight, ...]
+    vocabulary: VocabularyOptions
 
     @property
     def infos(self) -> tuple[TensorInfo, ...]:
@@ -69,7 +71,9 @@ class CheckpointView:
             **layout.keys,
             "general.file_type": Value.u32(layout.file_type),
             "general.quantization_version": Value.u32(2),
-            **read_vocabulary(checkpoint.folder, checkpoint.config, n_vocab).metadata(),
+            **read_vocabulary(
+                checkpoint.folder, checkpoint.config, n_vocab, layout.vocabulary
+            ).metadata(),
         }
         return cls(checkpoint, layout, metadata)
 
@@ -118,7 +122,7 @@ def read_layout(checkpoint: Checkpoint) -> Layout:
             tensors.extend(_gathered(architecture.name, rule, [weights[name] for name in parts]))
     _refuse_strangers(weights, used, declared, architecture.name)
     keys = {f"{architecture.name}.{key}": value for key, value in declared.keys.items()}
-    return Layout(architecture.name, keys, tuple(tensors))
+    return Layout(architecture.name, keys, tuple(tensors), architecture.vocabulary)
 
 
 def _gathered(architecture: str, rule: TensorRule, weights: list[Weight]) -> Iterable[Weight]:

@@ -53,8 +53,8 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._start = tokenizer.token_to_id(START)
-        self._end = tokenizer.token_to_id(END)
+        ids = tokenizer.get_vocab()
+        self._start, self._end = ids[START], ids[END]
         self._newline = tokenizer.encode("\n").ids
         self._roles = {
             role: [self._start, *tokenizer.encode(f"{role}\n").ids]

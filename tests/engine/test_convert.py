@@ -87,13 +87,11 @@ def test_metadata_is_that_of_llama_cpp(tiny_gguf: Path) -> None:
         "general.file_type": 1,
         "general.quantization_version": 2,
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "smaug-bpe",
+        "tokenizer.ggml.pre": "dbrx",
         "tokenizer.ggml.bos_token_id": 0,
         "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.ggml.eot_token_id": 0,
         "tokenizer.ggml.padding_token_id": 0,
         "tokenizer.ggml.add_bos_token": False,
-        "tokenizer.ggml.add_eos_token": False,
     }
 
 

@@ -42,6 +42,15 @@ DELIBERATE = {
     ("qwen35|qwen35-moe.*", r"\w+\.(block_count|nextn_predict_layers|attention.recurrent_layers)"):
         "layers that predict further tokens are left out",
     ("qwen35|qwen35-moe.*", r"general\.size_label"): "layers that are left out do not count",
+    ("gpt-oss.*|phi4-mini", r"tokenizer\.ggml\.pre"): "upstream's tears marks off their letters",
+    ("yi", r"tokenizer\.ggml\.(add_space_prefix|unknown_token_id)"): "tokenizer.model says so",
+    ("mistral-nemo", r"tokenizer\.ggml\.add_space_prefix"): "a byte-level BPE does not look at it",
+    ("glm.*", r"tokenizer\.ggml\.eom_token_id"): "a turn ends with any of three tokens",
+    ("gemma", r"tokenizer\.ggml\.eot_token_id"): "upstream's is a number that fits one vocabulary",
+    ("llama-without-model", r"tokenizer\.ggml\.(scores|token_type)"): "upstream loses the merges",
+    ("gemma4.*", r"tokenizer\.ggml\.token_type"): "special tokens are so unnamed as well",
+    ("gemma3.*", r"tokenizer\.ggml\.(tokens|scores|token_type)"):
+        "upstream does not see tokens that only tokenizer.json names",
 }  # fmt: skip
 # The same of tensors.
 LEFT_OUT = {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import require_full_rotation
 from engine.convert.rules import (
     BUFFERS,
@@ -78,5 +79,10 @@ def _rules(h: Transformer, *, has_qk_norms: bool) -> Iterator[TensorRule]:
         yield from gated_ffn(layer, h.n_embd, h.n_ff)
 
 
-COMMAND_R = Architecture("command-r", ("CohereForCausalLM",), ("cohere",), declare_command_r)
-COHERE2 = Architecture("cohere2", ("Cohere2ForCausalLM",), ("cohere2",), declare_cohere2)
+VOCABULARY = VocabularyOptions(pre_names={"smollm": "command-r"})
+COMMAND_R = Architecture(
+    "command-r", ("CohereForCausalLM",), ("cohere",), declare_command_r, VOCABULARY
+)
+COHERE2 = Architecture(
+    "cohere2", ("Cohere2ForCausalLM",), ("cohere2",), declare_cohere2, VOCABULARY
+)

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.convert.architecture import Architecture, Declared, MadeTensor, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import rope_kind, rope_of
 from engine.convert.rules import BUFFERS, Layer, embedding, gated_ffn, tensor, tied_copies
 from engine.convert.transformer import (
@@ -201,9 +202,15 @@ def _moe(layer: Layer, h: Transformer, g: Gemma4) -> Iterator[TensorRule]:
     yield layer.tensor("ffn_down_exps.scale", "router.per_expert_scale", n)
 
 
+# An answer shows these, so that calls of tools and thoughts can be told from it.
+VISIBLE = frozenset(
+    ("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>",
+     "<tool_response|>", '<|"|>')
+)  # fmt: skip
 GEMMA4 = Architecture(
     "gemma4",
     ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
     ("gemma4", "gemma4_text"),
     declare,
+    VocabularyOptions(metaspace_model="gemma4", visible=VISIBLE, add_bos=True),
 )

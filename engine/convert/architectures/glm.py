@@ -10,6 +10,7 @@ from functools import partial
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import rope_of
 from engine.convert.rules import BUFFERS, Layer, attention, embedding, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer
@@ -43,7 +44,19 @@ def _rules(h: Transformer, norms: dict[str, str]) -> Iterator[TensorRule]:
         yield from layer.linear("ffn_down", "mlp.down_proj", h.n_embd, h.n_ff)
 
 
-GLM = Architecture("chatglm", ("GlmForCausalLM",), ("glm",), partial(declare, norms=NORMS))
+# As llama.cpp's converter has them.
+ENDS = {"eos": "<|endoftext|>", "eot": "<|user|>", "unknown": "<|endoftext|>"}
+GLM = Architecture(
+    "chatglm",
+    ("GlmForCausalLM",),
+    ("glm",),
+    partial(declare, norms=NORMS),
+    VocabularyOptions(default_ids=ENDS),
+)
 GLM4 = Architecture(
-    "glm4", ("Glm4ForCausalLM",), ("glm4",), partial(declare, norms=NORMS | POST_NORMS)
+    "glm4",
+    ("Glm4ForCausalLM",),
+    ("glm4",),
+    partial(declare, norms=NORMS | POST_NORMS),
+    VocabularyOptions(default_ids=ENDS | {"bos": "<|endoftext|>"}),
 )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import KINDS, require_full_rotation, rope_tensors
 from engine.convert.rules import (
     BUFFERS,
@@ -87,10 +88,12 @@ def _shared(layer: Layer, h: Transformer, n_ff: int) -> Iterator[TensorRule]:
     yield layer.tensor("ffn_down_shexp.weight", "shared_mlp.output_linear.weight", h.n_embd, n_ff)
 
 
-GRANITE = Architecture("granite", ("GraniteForCausalLM",), ("granite",), declare)
+VOCABULARY = VocabularyOptions(pre_names={"smollm": "refact"})
+GRANITE = Architecture("granite", ("GraniteForCausalLM",), ("granite",), declare, VOCABULARY)
 GRANITE_MOE = Architecture(
     "granitemoe",
     ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
     ("granitemoe", "granitemoeshared"),
     declare,
+    VOCABULARY,
 )

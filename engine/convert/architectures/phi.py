@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import longrope_tensors, rope_keys, rope_kind, rope_of
 from engine.convert.rules import BUFFERS, Layer, embedding, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer
@@ -90,5 +91,6 @@ def _phi3_rules(h: Transformer) -> Iterator[TensorRule]:
         yield from layer.linear("ffn_down", "mlp.down_proj", h.n_embd, h.n_ff)
 
 
-PHI2 = Architecture("phi2", ("PhiForCausalLM",), ("phi",), declare_phi2)
+VOCABULARY = VocabularyOptions(pre_names={"gpt-2": "phi-2"})
+PHI2 = Architecture("phi2", ("PhiForCausalLM",), ("phi",), declare_phi2, VOCABULARY)
 PHI3 = Architecture("phi3", ("Phi3ForCausalLM",), ("phi3",), declare_phi3)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Part, Shapes, TensorRule
 from engine.convert.config import Config
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import rope_keys, rope_of
 from engine.convert.rules import (
     BUFFERS,
@@ -57,6 +58,11 @@ def _head_norms(layer: Layer, kind: str, n_heads: int, head_dim: int) -> TensorR
     return TensorRule(f"{layer.ours}attn_{kind}_norm.weight", (n_heads, head_dim), parts)
 
 
+VOCABULARY = VocabularyOptions(pre_names={"qwen2": "stablelm2"})
 STABLELM = Architecture(
-    "stablelm", ("StableLmForCausalLM", "StableLMEpochForCausalLM"), ("stablelm",), declare
+    "stablelm",
+    ("StableLmForCausalLM", "StableLMEpochForCausalLM"),
+    ("stablelm",),
+    declare,
+    VOCABULARY,
 )

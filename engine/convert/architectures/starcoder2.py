@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config
+from engine.convert.options import VocabularyOptions
 from engine.convert.rope import require_full_rotation
 from engine.convert.rules import BUFFERS, Layer, attention, embedding, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer, within_window
@@ -34,4 +35,7 @@ def _rules(h: Transformer) -> Iterator[TensorRule]:
         yield from layer.linear("ffn_down", "mlp.c_proj", h.n_embd, h.n_ff)
 
 
-STARCODER2 = Architecture("starcoder2", ("Starcoder2ForCausalLM",), ("starcoder2",), declare)
+VOCABULARY = VocabularyOptions(pre_names={"smollm": "starcoder"})
+STARCODER2 = Architecture(
+    "starcoder2", ("Starcoder2ForCausalLM",), ("starcoder2",), declare, VOCABULARY
+)
