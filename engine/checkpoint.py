@@ -286,6 +286,9 @@ def _tensor_files(folder: Path) -> list[Path]:
         n_shards = match[1]
         names = [f"model-{i:05}-of-{n_shards}.safetensors" for i in range(1, int(n_shards) + 1)]
         return [_present(folder, name) for name in names]
+    others = sorted(folder.glob("*.safetensors"))
+    if len(others) == 1:  # as old quantizers named theirs
+        return others
     _refuse_pickles(folder)
     raise FormatError(
         f"{folder.name} has a config.json but no model.safetensors.",
@@ -321,6 +324,8 @@ def _check_index(folder: Path, tensors: Mapping[str, StoredTensor]) -> None:
     if not (folder / INDEX_NAME).is_file():
         return
     for name, file_name in _weight_map(folder).items():
+        if name.endswith(".inv_freq"):  # computed; some indexes name it all the same
+            continue
         if name not in tensors or tensors[name].file.name != file_name:
             raise CorruptFile(
                 f"{file_name} does not hold the tensor {name!a} that {INDEX_NAME} promises.",

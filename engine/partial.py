@@ -20,6 +20,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from engine import __version__
 from engine.errors import AlreadyExists
 from engine.files import Mark, bytes_on_disk, lock, replace_bytes
 from engine.jobs import Job
@@ -37,12 +38,14 @@ class Note(msgspec.Struct, frozen=True):
     """What goes on with a partial file: `job`, as JSON, while its `sources` are what they were.
 
     Of the `size_bytes` that the file will have, the first `done_bytes` are on the disk for certain.
+    Another `version` of Snug may write other bytes.
     """
 
     job: msgspec.Raw
     sources: dict[str, Mark]
     size_bytes: int
     done_bytes: int = 0
+    version: str = __version__
 
     @classmethod
     def of(cls, job: Job, sources: Mapping[str, Mark], size_bytes: int) -> Self | None:
@@ -62,7 +65,8 @@ class Note(msgspec.Struct, frozen=True):
 
     def is_of_same(self, other: Note) -> bool:
         """Whether both are of files that may have the same bytes."""
-        return (self.sources, self.size_bytes) == (other.sources, other.size_bytes)
+        mine, theirs = ((note.version, note.sources, note.size_bytes) for note in (self, other))
+        return mine == theirs
 
 
 def partial_of(target: Path) -> Path:

@@ -5,7 +5,7 @@ Whoever quantizes, converts or judges a model asks a `ModelSource` and never wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,10 @@ from engine.splits import model_files, open_gguf
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# What config, tokenizer and tensors lie in.
+CHECKPOINT_SUFFIXES = (".safetensors", ".json", ".model", ".jinja")
 
 
 class ModelSource(Protocol):
@@ -77,13 +81,14 @@ def refuse_to_replace(source: Path, target: Path) -> None:
 
 
 def source_marks(path: Path) -> dict[str, Mark]:
-    """The marks of the files that hold the tensors of the model at `path`, by name.
+    """The marks of the files that the model at `path` is made of, by name.
 
-    What else makes it up is in the header of all that is made from it. Raises what `read_error`
-    gives.
+    Raises what `read_error` gives.
     """
     try:
-        files = path.glob("*.safetensors") if path.is_dir() else model_files(path)
+        files: Iterable[Path] = path.iterdir() if path.is_dir() else model_files(path)
+        if path.is_dir():
+            files = (file for file in files if file.suffix in CHECKPOINT_SUFFIXES)
         return {ascii(file.name): file_mark(file) for file in sorted(files) if file.exists()}
     except OSError as error:
         raise read_error(error, path) from error

@@ -203,6 +203,7 @@ bool find_asymmetric(const float *values, Block &block) noexcept {
                    return Stored::round(minimum) == low;
                });
     }
+    if (!std::isfinite(high - low)) return false;
     const float magnitude = std::max(std::fabs(low), std::fabs(high));
     const float uncertainty = std::min(magnitude / (high - low), 8.0F);
     const int reach = static_cast<int>(std::ceil(static_cast<float>(Stored::reach) * uncertainty));

@@ -14,7 +14,7 @@ MAX_ITEMS = 1 << 16
 
 
 class Config:
-    """Typed access to a config's values; null counts as absent, as in transformers."""
+    """Typed access to a config's values; null counts as absent unless one asks."""
 
     def __init__(self, values: Mapping[str, Any], where: str = "config.json") -> None:
         self._values = values
@@ -22,6 +22,10 @@ class Config:
 
     def has(self, key: str) -> bool:
         return self._values.get(key) is not None
+
+    def is_null(self, key: str) -> bool:
+        """Whether it is there, and switched off."""
+        return key in self._values and self._values[key] is None
 
     def find(self, *keys: str) -> str | None:
         """The first of `keys` that is there."""
@@ -36,6 +40,8 @@ class Config:
             if default is None:
                 raise self.bad(f"{key} is missing")
             return default
+        if type(value) is float and value.is_integer():  # 4096.0
+            value = int(value)
         if type(value) is not int or not smallest <= value <= largest:
             raise self.bad(f"{key} is {_short(value)}")
         return value
@@ -109,7 +115,8 @@ class Config:
         """The error that this config is damaged."""
         return CorruptFile(
             f"{self._where} is damaged: {why}.",
-            hint="Download config.json again from where the checkpoint came from.",
+            hint="Download config.json again from where the checkpoint came from, or choose another"
+            " upload of this model.",
         )
 
     def _list(self, key: str, n: int | None) -> list[Any]:

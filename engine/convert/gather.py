@@ -142,6 +142,12 @@ class _Piece:
         return np.ascontiguousarray(moved).view(np.uint8)
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
+        from engine.floats import to_float32
+
+        if self._part.is_transposed and self.type.is_float:  # decode what is taken, not all of it
+            bits = self.raw(start, stop)
+            return to_float32(bits.reshape(-1).data, self.type).reshape(stop - start, -1)
+
         def numbers(first: int, last: int) -> NDArray[np.float32]:
             if self._is_vector:
                 return self._weight.rows(0, self._n_stored_rows).reshape(-1, 1)[first:last]

@@ -7,7 +7,7 @@ found only if every one of its weights is given back to the last bit (but for th
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 LATTICES = (GgmlType.MXFP4, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q5_0, GgmlType.Q8_0)
 N_SAMPLED_ROWS = 8
 CHUNK_WEIGHTS = 1 << 20
+FORGET_BYTES = 128 << 20
 
 
 class LatticeWeight:
@@ -48,14 +49,16 @@ class LatticeWeight:
 
 
 def find_lattices(
-    weights: Mapping[str, Weight],
+    weights: Mapping[str, Weight], forget: Callable[[], None]
 ) -> Generator[int, None, dict[str, Weight]]:
     """`weights`, where those on a lattice are in its type; yields the number of bytes read so far.
+
+    `forget` lets go of the memory that what was read takes.
 
     A few rows tell that an ordinary tensor is on none; only if they are on one is all of it read.
     """
     found = dict(weights)
-    n_bytes = 0
+    n_bytes = n_forgotten = 0
     for name, weight in weights.items():
         for lattice in candidates(weight):
             n_rows = prod(weight.shape[:-1])
@@ -66,6 +69,9 @@ def find_lattices(
                 stop = min(start + n_chunk, n_rows)
                 is_held = fit_rows(weight, lattice, start, stop)[1] == stop - start
                 n_bytes += (stop - start) * row_bytes
+                if n_bytes - n_forgotten > FORGET_BYTES:
+                    forget()
+                    n_forgotten = n_bytes
                 yield n_bytes
                 if not is_held:
                     break

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from engine.errors import CorruptFile
+
 T = TypeVar("T")
 
 OTHER_PARTS = re.compile(
@@ -29,10 +31,26 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def text_weights(config: Mapping[str, Any], weights: Mapping[str, T]) -> dict[str, T]:
     """The tensors of the language model, under the names that they have in one for text only."""
     if not isinstance(config.get("text_config"), dict):
-        return dict(weights)
-    named = {}
+        return _with_prefix(weights)
+    named: dict[str, T] = {}
     for name, weight in weights.items():
         if not OTHER_PARTS.fullmatch(name):
             # model.language_model.layers.0, language_model.model.layers.0, language_model.lm_head
-            named[name.replace("language_model.", "", 1)] = weight
+            inner = name.replace("language_model.", "", 1)
+            if inner in named:
+                raise CorruptFile(
+                    f"The tensor {inner[:80]} is there twice.",
+                    hint="Choose the original checkpoint of this model.",
+                )
+            named[inner] = weight
     return named
+
+
+def _with_prefix(weights: Mapping[str, T]) -> dict[str, T]:
+    """A model that was saved without its output matrix has no `model.` before its names."""
+    if "embed_tokens.weight" not in weights:
+        return dict(weights)
+    return {
+        name if name.startswith("lm_head.") else f"model.{name}": weight
+        for name, weight in weights.items()
+    }

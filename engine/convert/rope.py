@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+MSCALES = ("mscale", "mscale_all_dim")
 KINDS = ("default", "linear", "yarn")
 """What every architecture of llama.cpp with rotary embeddings can do, by its keys alone."""
 
@@ -40,7 +41,8 @@ def rope_of(config: Config, layer_type: str = "full_attention") -> Config:
 
 def rope_kind(rope: Config) -> str:
     kind = rope.text("rope_type").lower()
-    return "longrope" if kind == "su" else kind
+    # Up to the context length that the model has, dynamic scaling stretches nothing.
+    return {"su": "longrope", "dynamic": "default"}.get(kind, kind)
 
 
 def rope_keys(
@@ -61,19 +63,46 @@ def rope_keys(
     if kind == "longrope":
         keys["rope.scaling.type"] = Value.string(kind)
     if kind == "yarn":
-        n_ctx = rope.count("original_max_position_embeddings")
-        keys["rope.scaling.original_context_length"] = Value.u32(n_ctx)
-        attention = rope.find("attention_factor", "attn_factor")
-        for name, theirs in (
-            ("yarn_ext_factor", "extrapolation_factor"),
-            ("yarn_attn_factor", attention),
-            ("yarn_beta_fast", "beta_fast"),
-            ("yarn_beta_slow", "beta_slow"),
-        ):
-            if theirs and rope.has(theirs):
-                keys[f"rope.scaling.{name}"] = Value.f32(rope.number(theirs))
+        keys |= _yarn_keys(config, rope)
     keys["rope.freq_base"] = Value.f32(rope.number("rope_theta", theta))
     return keys
+
+
+def _yarn_keys(config: Config, rope: Config) -> dict[str, Value]:
+    """The keys of YaRN; llama.cpp multiplies attention with 1 + 0.1 ln(factor) by itself."""
+    n_ctx = rope.find("original_max_position_embeddings")
+    n_ctx_trained = rope.count(n_ctx) if n_ctx else config.count("max_position_embeddings")
+    keys = {"rope.scaling.original_context_length": Value.u32(n_ctx_trained)}
+    attention = rope.find("attention_factor", "attn_factor")
+    for name, theirs in (
+        ("yarn_ext_factor", "extrapolation_factor"),
+        ("yarn_attn_factor", attention),
+        ("yarn_beta_fast", "beta_fast"),
+        ("yarn_beta_slow", "beta_slow"),
+    ):
+        if theirs and rope.has(theirs):
+            keys[f"rope.scaling.{name}"] = Value.f32(rope.number(theirs))
+    own = yarn_sharpness(rope.number("factor"))
+    wanted = rope.number(attention) if attention else own
+    if not attention and rope.has("mscale") and rope.has("mscale_all_dim"):
+        sharpness = [yarn_sharpness(rope.number("factor"), rope.number(m)) for m in MSCALES]
+        wanted = sharpness[0] / sharpness[1]
+    if not math.isclose(wanted, own, rel_tol=1e-6):
+        keys["rope.scaling.attn_factor"] = Value.f32(wanted / own)
+    return keys
+
+
+def yarn_sharpness(factor: float, scale: float = 1.0) -> float:
+    """What attention is multiplied with where positions are stretched by `factor`."""
+    return 0.1 * scale * math.log(factor) + 1 if factor > 1 else 1.0
+
+
+def n_rotated(config: Config, share: float, size: int, over: int = 1) -> int:
+    """How many numbers of a head turn: `share` of `size`, over all heads together of `over`."""
+    n = int(share * size) // over if share <= 1 else 0
+    if n < 2 or n % 2:
+        raise config.bad(f"a share of {share:g} of each head cannot be rotated")
+    return n
 
 
 def require_full_rotation(config: Config) -> None:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 Change = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 
-BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attention\.bias", r".*\.masked_bias")
+BUFFERS = (
+    r".*\.rotary_emb\.(inv_freq|cos_cached|sin_cached)",
+    r".*\.attention\.bias",
+    r".*\.masked_bias",
+)
 """What old checkpoints store of what is computed."""
 
 

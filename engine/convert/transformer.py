@@ -16,6 +16,7 @@ EMBEDDING, OUTPUT = "model.embed_tokens.weight", "lm_head.weight"
 # Far beyond any model; a config that says more is damaged.
 MAX_LAYERS = 1024
 MAX_HEADS = MAX_EXPERTS = 4096
+MAX_HEAD_DIM = 1 << 16
 
 # GGUF's key -> the fields of config.json, the first present counts
 EXPERTS = (
@@ -28,6 +29,8 @@ NORMS = (
     ("attention.layer_norm_rms_epsilon", ("rms_norm_eps", "norm_eps")),
     ("attention.layer_norm_epsilon", ("layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")),
 )
+NONE = Value.u32(0)
+USUAL_ROPE = {"rope.freq_base": Value.f32(10_000.0)}
 GATING = {"softmax": 1, "sigmoid": 2}  # llama.cpp's LLAMA_EXPERT_GATING_FUNC_TYPE
 
 
@@ -76,7 +79,7 @@ def read_transformer(
         raise config.bad(f"{n_heads} heads cannot share {n_kv_heads} key-value heads")
     if not config.has("head_dim") and n_embd % n_heads:
         raise config.bad(f"hidden_size {n_embd} is not a multiple of {n_heads} heads")
-    head_dim = config.count("head_dim", n_embd // n_heads)
+    head_dim = config.count("head_dim", n_embd // n_heads, largest=MAX_HEAD_DIM)
     if head_dim % 2:
         raise config.bad(f"head_dim {head_dim} is odd")
     is_tied = config.flag("tie_word_embeddings", tied or OUTPUT not in shapes)
@@ -94,12 +97,17 @@ def read_transformer(
 
 
 def common_keys(
-    config: Config, h: Transformer, *, ropes: tuple[str, ...] = KINDS, rope_theta: float = 10_000.0
+    config: Config,
+    h: Transformer,
+    *,
+    ropes: tuple[str, ...] = KINDS,
+    rope_theta: float = 10_000.0,
+    says_usual_rope: bool = True,
 ) -> dict[str, Value]:
     """The keys that most architectures have.
 
     `ropes` are the kinds of rotary embeddings that can be done, `rope_theta` is the base of one
-    that does not say.
+    that does not say. Without `says_usual_rope` what llama.cpp takes for granted is left out.
     """
     sizes = {
         "block_count": h.n_layers,
@@ -115,15 +123,21 @@ def common_keys(
         if name := config.find(*theirs):
             sizes[ours] = config.count(name, smallest=0)
     keys = {key: Value.u32(size) for key, size in sizes.items()}
-    for ours, names in NORMS:
-        if name := config.find(*names):
-            keys[ours] = Value.f32(config.number(name))
+    if keys.get("expert_count", NONE).value and "expert_used_count" not in keys:
+        raise config.bad("num_experts_per_tok is missing")
+    norms = {ours: name for ours, names in NORMS if (name := config.find(*names))}
+    if not norms:
+        raise config.bad("rms_norm_eps or layer_norm_eps is missing")
+    keys |= {ours: Value.f32(config.number(name)) for ours, name in norms.items()}
     if name := config.find("scoring_func", "score_function", "moe_router_activation_func"):
         function = config.text(name)
         if function not in GATING:
             raise unsupported(f"experts chosen by {function[:40]!a}")
         keys["expert_gating_func"] = Value.u32(GATING[function])
-    return keys | rope_keys(config, ropes, rope_theta)
+    rope = rope_keys(config, ropes, rope_theta)
+    if not says_usual_rope and rope == USUAL_ROPE:
+        return keys
+    return keys | rope
 
 
 def count_experts(config: Config, key: str, default: int | None = None) -> int:
@@ -136,7 +150,7 @@ def within_window(config: Config) -> dict[str, Value]:
 
     Within one window it is the same.
     """
-    n_ctx = min(config.count("max_position_embeddings"), config.count("sliding_window"))
+    n_ctx = min(config.count("max_position_embeddings", 2048), config.count("sliding_window"))
     return {"context_length": Value.u32(n_ctx)}
 
 
@@ -149,11 +163,32 @@ def moe_keys(config: Config) -> dict[str, Value]:
     return keys
 
 
-def sliding_window_keys(config: Config, n_layers: int) -> dict[str, Value]:
-    """The window of the layers that attend to the last tokens only, and which these are."""
-    kinds = config.texts("layer_types", n_layers)
+def sliding_window_keys(config: Config, n_layers: int, period: int = 0) -> dict[str, Value]:
+    """The window of the layers that attend to the last tokens only, and which these are.
+
+    Where the config does not say, every `period`th layer attends to all.
+    """
+    kinds = config.texts("layer_types", n_layers) or usual_layers(n_layers, period)
+    if not {*kinds} <= {"sliding_attention", "full_attention"}:
+        raise config.bad("layer_types is missing or says something else")
     is_sliding = [kind == "sliding_attention" for kind in kinds]
     return {
         "attention.sliding_window": Value.u32(config.count("sliding_window")),
         "attention.sliding_window_pattern": Value.array(ValueType.BOOL, is_sliding),
     }
+
+
+def usual_layers(n_layers: int, period: int) -> list[str]:
+    """Every `period`th layer attends to all tokens, the others to a window."""
+    if not period:
+        return []
+    kinds = ("full_attention", "sliding_attention")
+    return [kinds[(i + 1) % period != 0] for i in range(n_layers)]
+
+
+def require_usual_layers(config: Config, n_layers: int, period: int) -> None:
+    """Raise UnsupportedArchitecture for windows in other layers than llama.cpp has built in."""
+    kinds = config.texts("layer_types", n_layers)
+    pattern = config.count("sliding_window_pattern", period)
+    if (kinds and kinds != usual_layers(n_layers, period)) or pattern != period:
+        raise unsupported("sliding windows in other layers than usual")

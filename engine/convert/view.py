@@ -6,6 +6,7 @@ Tensors keep their stored type, except those that llama.cpp wants in F32.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Generator, Iterable, Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +24,7 @@ from engine.convert.packed import weights_of
 from engine.convert.weights import Weight
 from engine.errors import CorruptFile, UnsupportedTensor
 from engine.ggml_types import FileType
-from engine.gguf_values import TensorInfo, Value, mostly
+from engine.gguf_values import TensorInfo, Value, encode, mostly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +91,7 @@ class CheckpointView:
         from engine.convert.lattice import find_lattices
 
         plain = {n: w for n, w in self._weights.items() if not is_always_f32(n, len(w.shape))}
-        self._weights |= yield from find_lattices(plain)
+        self._weights |= yield from find_lattices(plain, self.forget)
         self.tensors = tuple(map(_info, self._weights.values()))
 
     def forget(self) -> None:
@@ -122,6 +123,11 @@ def read_layout(checkpoint: Checkpoint) -> Layout:
             tensors.extend(_gathered(architecture.name, rule, [weights[name] for name in parts]))
     _refuse_strangers(weights, used, declared, architecture.name)
     keys = {f"{architecture.name}.{key}": value for key, value in declared.keys.items()}
+    for key, value in keys.items():
+        try:
+            encode(value.type, value.value)
+        except (struct.error, OverflowError) as e:
+            raise Config({}).bad(f"{key} would be {value.value:.3g}") from e
     return Layout(architecture.name, keys, tuple(tensors), architecture.vocabulary)
 
 

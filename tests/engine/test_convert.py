@@ -221,7 +221,7 @@ def test_linear_scaling_becomes_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+        ({"rope_scaling": {"type": "wobbly", "factor": 2.0}}, "rope scaling 'wobbly'"),
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
         ({"partial_rotary_factor": 0.5}, "partly rotary"),
     ],

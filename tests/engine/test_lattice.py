@@ -46,7 +46,7 @@ class Plain:
 
 
 def found(weight: Weight) -> Weight:
-    steps = find_lattices({"w": weight})
+    steps = find_lattices({"w": weight}, lambda: None)
     while True:
         try:
             next(steps)
@@ -181,7 +181,7 @@ def test_ordinary_weights_are_on_none(stored: GgmlType) -> None:
 def test_trained_weights_are_on_none(shared: Path, model: str) -> None:
     checkpoint = Checkpoint.open(shared / "models" / model)
     weights = weights_of(checkpoint)
-    assert set(find_lattices(weights)) == {0}  # nothing is read but the samples
+    assert set(find_lattices(weights, lambda: None)) == {0}  # nothing is read but the samples
     assert all(candidates(weight) == [] for weight in weights.values())
 
 
@@ -214,7 +214,7 @@ def test_vectors_quantized_ones_and_odd_rows_are_left_alone() -> None:
 def test_progress_is_told_in_bytes() -> None:
     weight = Plain(gptq_values(4, is_symmetric=True), GgmlType.BF16)
     whole = 16 * 512
-    told = list(find_lattices({"a": weight, "b": weight}))
+    told = list(find_lattices({"a": weight, "b": weight}, lambda: None))
     assert told == [whole, whole, 2 * whole, 2 * whole]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
 from engine.convert.options import VocabularyOptions
-from engine.convert.rope import require_full_rotation
+from engine.convert.rope import n_rotated, require_full_rotation
 from engine.convert.rules import (
     BUFFERS,
     Layer,
@@ -17,7 +17,12 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import (
+    Transformer,
+    common_keys,
+    read_transformer,
+    require_usual_layers,
+)
 from engine.gguf_values import Value
 
 WINDOW_PERIOD = 4
@@ -40,15 +45,8 @@ def declare_command_r(config: Config, shapes: Shapes) -> Declared:
 
 def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes, tied=True)
-    kinds = config.texts("layer_types", h.n_layers)
-    expected = [
-        "sliding_attention" if (i + 1) % WINDOW_PERIOD else "full_attention"
-        for i in range(h.n_layers)
-    ]
-    pattern = config.count("sliding_window_pattern", WINDOW_PERIOD)
-    if (kinds and kinds != expected) or pattern != WINDOW_PERIOD:
-        raise unsupported("sliding windows in other layers than usual")
-    n_rot = int(config.number("rotary_pct", 1.0) * (h.n_embd // h.n_heads))
+    require_usual_layers(config, h.n_layers, WINDOW_PERIOD)
+    n_rot = n_rotated(config, config.number("rotary_pct", 1.0), h.n_embd // h.n_heads)
     keys = _keys(config, h) | {
         "attention.sliding_window": Value.u32(config.count("sliding_window")),
         "vocab_size": Value.u32(h.n_vocab),
@@ -59,7 +57,7 @@ def declare_cohere2(config: Config, shapes: Shapes) -> Declared:
 
 
 def _keys(config: Config, h: Transformer) -> dict[str, Value]:
-    return common_keys(config, h, ropes=("default",)) | {
+    return common_keys(config, h, ropes=("default",), rope_theta=500_000.0) | {
         "logit_scale": Value.f32(config.number("logit_scale", 0.0625)),
         "rope.scaling.type": Value.string("none"),
     }

@@ -86,6 +86,7 @@ def _grouped(config: Config, moe: Moe, keys: dict[str, Value]) -> dict[str, Valu
     n_groups, n_used = config.count("n_group", 1), config.count("topk_group", 1)
     if n_used > n_groups or moe.n_experts % n_groups:
         raise config.bad(f"n_group {n_groups} and topk_group {n_used} do not fit together")
+    keys.pop("rope.scaling.attn_factor", None)  # yarn_log_multiplier makes up for it
     if 1 < n_groups == n_used:
         groups = ("expert_group_count", "expert_group_used_count")
         return {key: value for key, value in keys.items() if key not in groups}
@@ -120,6 +121,8 @@ def _keys(config: Config, h: Transformer, a: Latent, moe: Moe) -> dict[str, Valu
         keys["expert_weights_norm"] = Value.boolean(True)
     rope = rope_of(config)
     if rope.has("mscale_all_dim"):
+        if rope.number("mscale", 1.0) != rope.number("mscale_all_dim"):
+            raise unsupported("a mscale other than mscale_all_dim")
         factor = 0.1 * rope.number("mscale_all_dim")
         keys["rope.scaling.yarn_log_multiplier"] = Value.f32(factor)
     return keys

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
-from engine.convert.rope import rope_keys, rope_of
+from engine.convert.rope import rope_of
 from engine.convert.rules import (
     BUFFERS,
     Change,
@@ -23,7 +23,12 @@ from engine.convert.rules import (
     tensor,
     tied_copies,
 )
-from engine.convert.transformer import Transformer, common_keys, read_transformer
+from engine.convert.transformer import (
+    Transformer,
+    common_keys,
+    read_transformer,
+    require_usual_layers,
+)
 from engine.gguf_values import Value
 
 GELU = ("gelu_pytorch_tanh", "gelu")  # "gelu" in old configs means the tanh one too
@@ -31,15 +36,16 @@ GELU = ("gelu_pytorch_tanh", "gelu")  # "gelu" in old configs means the tanh one
 
 def declare_gemma(config: Config, shapes: Shapes) -> Declared:
     h = _read(config, shapes)
-    if rope_of(config).number("rope_theta", 10_000.0) != 10_000.0:
-        raise unsupported("another rope_theta than Gemma's")
-    return _declared(h, _base_keys(config, h), has_post_norms=False)
+    return _declared(h, common_keys(config, h, says_usual_rope=False), has_post_norms=False)
 
 
 def declare_gemma2(config: Config, shapes: Shapes) -> Declared:
     h = _read(config, shapes)
-    _check_pattern(config, h, period=2)
-    keys = _base_keys(config, h) | {
+    require_usual_layers(config, h.n_layers, period=2)
+    for field in ("attn_logit_softcapping", "final_logit_softcapping", "sliding_window"):
+        if config.is_null(field):
+            raise unsupported(f"no {field}")
+    keys = common_keys(config, h, says_usual_rope=False) | {
         "attn_logit_softcapping": Value.f32(config.number("attn_logit_softcapping", 50.0)),
         "final_logit_softcapping": Value.f32(config.number("final_logit_softcapping", 30.0)),
         "attention.sliding_window": Value.u32(config.count("sliding_window", 4096)),
@@ -60,7 +66,7 @@ def declare_gemma3(config: Config, shapes: Shapes) -> Declared:
     if config.has("final_logit_softcapping"):
         keys["final_logit_softcapping"] = Value.f32(config.number("final_logit_softcapping"))
     if config.count("sliding_window_pattern", 6) != 1:
-        _check_pattern(config, h, period=6)
+        require_usual_layers(config, h.n_layers, period=6)
         keys["attention.sliding_window"] = Value.u32(config.count("sliding_window"))
     if config.section("rope_parameters").has("sliding_attention"):
         theta = rope_of(config, "sliding_attention").number("rope_theta")
@@ -77,12 +83,6 @@ def _read(config: Config, shapes: Shapes) -> Transformer:
     return read_transformer(config, shapes, tied=True, activations=GELU)
 
 
-def _base_keys(config: Config, h: Transformer) -> dict[str, Value]:
-    """Gemma 1 and 2 rotate as llama.cpp does by default."""
-    keys = common_keys(config, h)
-    return {key: value for key, value in keys.items() if key not in rope_keys(config)}
-
-
 def _query_change(config: Config, h: Transformer, layers_of_27b: int) -> Change | None:
     """What makes up for the scale of llama.cpp, where the model's own is another one.
 
@@ -91,17 +91,6 @@ def _query_change(config: Config, h: Transformer, layers_of_27b: int) -> Change 
     usual = h.n_embd // h.n_heads if h.n_layers == layers_of_27b else h.head_dim
     own = config.number("query_pre_attn_scalar", usual)
     return None if own == usual else scaled(math.sqrt(usual / own))
-
-
-def _check_pattern(config: Config, h: Transformer, period: int) -> None:
-    """llama.cpp attends to all tokens in every `period`th layer, to a window in the others."""
-    kinds = config.texts("layer_types", h.n_layers)
-    expected = [
-        "sliding_attention" if (i + 1) % period else "full_attention" for i in range(h.n_layers)
-    ]
-    pattern = config.count("sliding_window_pattern", period)
-    if (kinds and kinds != expected) or pattern != period:
-        raise unsupported("sliding windows in other layers than usual")
 
 
 def _declared(

@@ -13,7 +13,7 @@ import msgspec
 from engine.convert.architecture import Architecture, Declared, MadeTensor, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
 from engine.convert.options import VocabularyOptions
-from engine.convert.rope import rope_kind, rope_of
+from engine.convert.rope import n_rotated, rope_kind, rope_of
 from engine.convert.rules import BUFFERS, Layer, embedding, gated_ffn, tensor, tied_copies
 from engine.convert.transformer import (
     Transformer,
@@ -114,7 +114,8 @@ def _keys(config: Config, h: Transformer, g: Gemma4) -> dict[str, Value]:
     widest = max(heads.dim for heads in g.heads)
     n_kv = [heads.n_kv for heads in g.heads]
     sliding = rope_of(config, "sliding_attention")
-    n_rot_sliding = int(h.head_dim * sliding.number("partial_rotary_factor", 1.0))
+    share = sliding.number("partial_rotary_factor", 1.0)
+    n_rot_sliding = n_rotated(config, share, h.head_dim)
     keys = sliding_window_keys(config, h.n_layers) | {
         "attention.shared_kv_layers": Value.u32(h.n_layers - g.first_shared),
         "embedding_length_per_layer_input": Value.u32(g.n_per_layer),
@@ -142,13 +143,13 @@ def _rotated_share(config: Config, dim: int) -> MadeTensor:
     rope = rope_of(config)
     if rope_kind(rope) != "proportional":
         raise unsupported(f"the rope scaling {rope_kind(rope)[:40]!a}")
-    n_rotated = int(dim * rope.number("partial_rotary_factor", 1.0) / 2)
+    n_turning = n_rotated(config, rope.number("partial_rotary_factor", 1.0), dim) // 2
 
     def values() -> NDArray[np.float32]:
         import numpy as np
 
         factors = np.ones(dim // 2, np.float32)
-        factors[n_rotated:] = NOT_ROTATED
+        factors[n_turning:] = NOT_ROTATED
         return factors
 
     return MadeTensor("rope_freqs.weight", dim // 2, values)

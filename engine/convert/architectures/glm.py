@@ -11,7 +11,7 @@ from functools import partial
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
 from engine.convert.options import VocabularyOptions
-from engine.convert.rope import rope_of
+from engine.convert.rope import n_rotated, rope_of
 from engine.convert.rules import BUFFERS, Layer, attention, embedding, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer
 from engine.gguf_values import Value
@@ -28,7 +28,7 @@ def declare(config: Config, shapes: Shapes, *, norms: dict[str, str]) -> Declare
     if rope.has("mrope_section"):
         raise unsupported("positions in pictures")
     h = read_transformer(config, shapes)
-    n_rot = int(h.head_dim * rope.number("partial_rotary_factor", 0.5))
+    n_rot = n_rotated(config, rope.number("partial_rotary_factor", 0.5), h.head_dim)
     keys = common_keys(config, h) | {"rope.dimension_count": Value.u32(n_rot)}
     return Declared(keys, _rules(h, norms), ignored=(*BUFFERS, *tied_copies(h)))
 

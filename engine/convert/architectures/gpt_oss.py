@@ -24,7 +24,7 @@ def declare(config: Config, shapes: Shapes) -> Declared:
     ]
     if kinds and kinds != expected:
         raise unsupported("sliding windows in other layers than usual")
-    keys = common_keys(config, h) | {
+    keys = common_keys(config, h, rope_theta=150_000.0) | {
         "attention.sliding_window": Value.u32(config.count("sliding_window")),
         "expert_feed_forward_length": Value.u32(h.n_ff),
     }

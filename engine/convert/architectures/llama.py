@@ -30,16 +30,16 @@ from engine.convert.transformer import (
 from engine.gguf_values import Value
 
 
-def declare(config: Config, shapes: Shapes) -> Declared:
+def declare(config: Config, shapes: Shapes, *, rope_theta: float = 10_000.0) -> Declared:
     """A Llama, dense, or with experts if the config counts any."""
     require_full_rotation(config)
     h = read_transformer(config, shapes)
     n_experts = count_experts(config, "num_local_experts", 0)
-    keys = common_keys(config, h, ropes=(*KINDS, "llama3")) | {
+    keys = common_keys(config, h, ropes=(*KINDS, "llama3"), rope_theta=rope_theta) | {
         "vocab_size": Value.u32(h.n_vocab),
         "rope.dimension_count": Value.u32(h.head_dim),
     }
-    if config.has("sliding_window"):
+    if config.has("sliding_window") and _has_windows(config):
         keys |= within_window(config)
     return Declared(
         keys,
@@ -51,10 +51,17 @@ def declare(config: Config, shapes: Shapes) -> Declared:
 
 def declare_llama(config: Config, shapes: Shapes) -> Declared:
     """A Llama says the size of its heads, of which old configs say nothing."""
-    if not config.count("num_local_experts", 0, smallest=0):
-        n_embd, n_heads = config.count("hidden_size"), config.count("num_attention_heads")
-        config = config.under(head_dim=n_embd // n_heads)
-    return declare(config, shapes)
+    if config.count("num_local_experts", 0, smallest=0):
+        return declare(config, shapes, rope_theta=1_000_000.0)
+    n_embd, n_heads = config.count("hidden_size"), config.count("num_attention_heads")
+    return declare(config.under(head_dim=n_embd // n_heads), shapes)
+
+
+def _has_windows(config: Config) -> bool:
+    """Whether it is a Mistral or a Mixtral: a Llama has no sliding windows, whatever it says."""
+    names = (*config.texts("architectures"), config.text("model_type").capitalize())
+    is_one = any(name.startswith(("Mistral", "Mixtral")) for name in names)
+    return is_one and config.flag("use_sliding_window", True)
 
 
 def rules(h: Transformer, shapes: Shapes, n_experts: int = 0) -> Iterator[TensorRule]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.architectures import llama
 from engine.convert.config import Config, unsupported
-from engine.convert.rope import longrope_tensors
+from engine.convert.rope import longrope_tensors, rope_kind, rope_of
 from engine.convert.rules import BUFFERS, Layer, embedding, gated_ffn, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer
 from engine.gguf_values import Value
@@ -44,8 +44,9 @@ def declare_minicpm3(config: Config, shapes: Shapes) -> Declared:
     n_nope, n_rope = config.count("qk_nope_head_dim"), config.count("qk_rope_head_dim")
     q_rank, kv_rank = config.count("q_lora_rank"), config.count("kv_lora_rank")
     keys = common_keys(config, h, ropes=ROPES)
-    others = ("rope.scaling", "attention.value_length")
-    keys = {key: value for key, value in keys.items() if not key.startswith(others)}
+    keys.pop("attention.value_length", None)
+    if rope_kind(rope_of(config)) == "longrope":
+        del keys["rope.scaling.type"]  # its factors say it
     sizes = {
         "attention.q_lora_rank": q_rank,
         "attention.kv_lora_rank": kv_rank,

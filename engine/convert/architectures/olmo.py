@@ -27,16 +27,16 @@ from engine.convert.transformer import (
     read_transformer,
     sliding_window_keys,
 )
-from engine.gguf_values import Value
 
 
 def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
     """Also OLMo 3, where the config has a sliding window."""
     require_full_rotation(config)
     h = read_transformer(config, shapes)
-    keys = common_keys(config, h)
-    if config.has("sliding_window"):
-        keys |= sliding_window_keys(config, h.n_layers)
+    is_olmo3 = config.has("sliding_window")
+    keys = common_keys(config, h, rope_theta=500_000.0 if is_olmo3 else 10_000.0)
+    if is_olmo3:
+        keys |= sliding_window_keys(config, h.n_layers, period=4)
     return Declared(keys, _olmo2_rules(h), ignored=(*BUFFERS, *tied_copies(h)))
 
 
@@ -46,8 +46,9 @@ def declare_olmoe(config: Config, shapes: Shapes) -> Declared:
         raise unsupported("normalized weights of its experts")
     if config.has("clip_qkv"):
         raise unsupported("clipped attention")
+    config = config.under(rms_norm_eps=1e-5)
     h = read_transformer(config, shapes)
-    keys = common_keys(config, h) | {"attention.layer_norm_rms_epsilon": Value.f32(1e-5)}
+    keys = common_keys(config, h)
     n_experts = count_experts(config, "num_experts")
     rules = _olmoe_rules(h, shapes, n_experts)
     return Declared(keys, rules, ignored=(*BUFFERS, *tied_copies(h)))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
 from engine.convert.options import VocabularyOptions
-from engine.convert.rope import longrope_tensors, rope_keys, rope_kind, rope_of
+from engine.convert.rope import longrope_tensors, n_rotated, rope_kind, rope_of
 from engine.convert.rules import BUFFERS, Layer, embedding, tensor, tied_copies
 from engine.convert.transformer import Transformer, common_keys, read_transformer
 from engine.gguf_values import Value
@@ -21,26 +21,20 @@ def declare_phi2(config: Config, shapes: Shapes) -> Declared:
     if config.flag("qk_layernorm", False):
         raise unsupported("norms of queries and keys")
     h = read_transformer(config, shapes, activations=("gelu_new",))
-    keys = common_keys(config, h)
-    for key in rope_keys(config):
-        del keys[key]
-    if rope_of(config).number("rope_theta", 10_000.0) != 10_000.0:
-        raise unsupported("another rope_theta than Phi-2's")
-    n_rot = int(rope_of(config).number("partial_rotary_factor", 0.5) * h.n_embd) // h.n_heads
-    keys["rope.dimension_count"] = Value.u32(n_rot)
+    keys = common_keys(config, h, says_usual_rope=False)
+    share = rope_of(config).number("partial_rotary_factor", 0.5)
+    keys["rope.dimension_count"] = Value.u32(n_rotated(config, share, h.n_embd, h.n_heads))
     return Declared(keys, _phi2_rules(h), ignored=(*BUFFERS, *tied_copies(h)))
 
 
 def declare_phi3(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
     rope = rope_of(config)
-    kind = rope_kind(rope)
-    if kind not in ("default", "longrope", "yarn"):
-        raise unsupported(f"the rope scaling {kind[:40]!a}")
-    n_rot = int(rope.number("partial_rotary_factor", 1.0) * h.n_embd) // h.n_heads
-    n_ctx = config.count("max_position_embeddings")
-    original = rope.count("original_max_position_embeddings", n_ctx)
-    keys = common_keys(config, h, ropes=("default", "longrope", "yarn"))
+    share = rope.number("partial_rotary_factor", 1.0)
+    n_rot = n_rotated(config, share, h.n_embd, h.n_heads)
+    n_ctx = config.count("max_position_embeddings", 2048, smallest=2)
+    original = rope.count("original_max_position_embeddings", n_ctx, smallest=2)
+    keys = common_keys(config, h, ropes=("default", "longrope"))
     keys = {key: value for key, value in keys.items() if not key.startswith("rope.scaling.")}
     keys |= {
         "rope.scaling.original_context_length": Value.u32(original),
@@ -49,18 +43,18 @@ def declare_phi3(config: Config, shapes: Shapes) -> Declared:
         "attention.sliding_window": Value.u32(config.count("sliding_window", 0)),
     }
     made = longrope_tensors(config, n_rot)
-    if made:
-        keys["rope.scaling.attn_factor"] = Value.f32(_attention_factor(kind, n_ctx, original))
+    if rope_kind(rope) == "longrope":
+        if not made:
+            raise config.bad("long_factor is missing")
+        keys["rope.scaling.attn_factor"] = Value.f32(_attention_factor(n_ctx, original))
     return Declared(keys, _phi3_rules(h), made, ignored=(*BUFFERS, *tied_copies(h)))
 
 
-def _attention_factor(kind: str, n_ctx: int, original: int) -> float:
+def _attention_factor(n_ctx: int, original: int) -> float:
     """By how much attention is sharpened where the context is stretched."""
     scale = n_ctx / original
     if scale <= 1:
         return 1.0
-    if kind == "yarn":
-        return 0.1 * math.log(scale) + 1.0
     return math.sqrt(1 + math.log(scale) / math.log(original))
 
 

@@ -14,7 +14,7 @@ import msgspec
 from engine.convert.architecture import Architecture, Declared, Order, Part, Shapes, TensorRule
 from engine.convert.architectures.qwen import moe
 from engine.convert.config import Config, unsupported
-from engine.convert.rope import rope_of
+from engine.convert.rope import n_rotated, rope_of
 from engine.convert.rules import (
     BUFFERS,
     Layer,
@@ -104,6 +104,7 @@ def _linear_layers(config: Config, n_layers: int) -> list[bool]:
 
 def _keys(config: Config, h: Transformer, a: Linear, is_linear: list[bool]) -> dict[str, Value]:
     rope = rope_of(config)
+    share = rope.number("partial_rotary_factor", 0.25)
     sections = rope.counts("mrope_section") or MROPE_SECTION
     if len(sections) > 4:
         raise config.bad(f"mrope_section has {len(sections)} items")
@@ -115,9 +116,7 @@ def _keys(config: Config, h: Transformer, a: Linear, is_linear: list[bool]) -> d
         "ssm.inner_size": Value.u32(a.n_v),
         "attention.recurrent_layers": Value.array(ValueType.BOOL, is_linear),
         "full_attention_interval": Value.u32(config.count("full_attention_interval", 4)),
-        "rope.dimension_count": Value.u32(
-            int(h.head_dim * rope.number("partial_rotary_factor", 0.25))
-        ),
+        "rope.dimension_count": Value.u32(n_rotated(config, share, h.head_dim)),
         "rope.dimension_sections": Value.array(
             ValueType.INT32, sections + [0] * (4 - len(sections))
         ),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.convert.architecture import Architecture, Declared, Part, Shapes, TensorRule
 from engine.convert.config import Config
 from engine.convert.options import VocabularyOptions
-from engine.convert.rope import rope_keys, rope_of
+from engine.convert.rope import n_rotated, rope_of
 from engine.convert.rules import (
     BUFFERS,
     Layer,
@@ -24,11 +24,9 @@ from engine.gguf_values import Value
 def declare(config: Config, shapes: Shapes) -> Declared:
     h = read_transformer(config, shapes)
     is_parallel = config.flag("use_parallel_residual", False)
-    keys = common_keys(config, h)
-    for key in rope_keys(config):
-        del keys[key]
-    n_rot = int(rope_of(config).number("partial_rotary_factor", 0.25) * h.head_dim)
-    keys |= {
+    share = rope_of(config).number("partial_rotary_factor", 0.25)
+    n_rot = n_rotated(config, share, h.head_dim)
+    keys = common_keys(config, h, says_usual_rope=False) | {
         "rope.dimension_count": Value.u32(n_rot),
         "use_parallel_residual": Value.boolean(is_parallel),
     }

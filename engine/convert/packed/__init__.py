@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import FLOAT_TYPES, Checkpoint
 from engine.convert.packed.quantization import Quantization, read_quantization
 from engine.convert.packed.refused import refusal, unannounced
 from engine.convert.weights import StoredWeight, Weight
@@ -26,8 +26,10 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Weight]:
     """Every weight of `checkpoint` by the name that it has in a plain one.
 
     Reads config, headers and tensors of a few bytes. What is no part of a packed weight is a
-    StoredWeight. Raises UnsupportedTensor for a method or a layout that Snug does not know, and
-    CorruptFile for tensors that do not fit each other or the config.
+    StoredWeight; a merged upload may hold nothing else, whatever its config still says.
+
+    Raises UnsupportedTensor for a method or a layout that Snug does not know, and CorruptFile for
+    tensors that do not fit each other or the config.
     """
     tensors = checkpoint.tensors
     quantization = read_quantization(checkpoint.name, checkpoint.folder, checkpoint.config)
@@ -43,7 +45,7 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Weight]:
 
     shelf = Shelf(checkpoint)
     packed = unpack(shelf, quantization)
-    if not packed:
+    if not packed and any(tensor.dtype not in FLOAT_TYPES for tensor in tensors.values()):
         raise quantization.disagrees("none of its tensors is")
     found: dict[str, Weight] = {weight.name: weight for weight in packed}
     for name, tensor in tensors.items():

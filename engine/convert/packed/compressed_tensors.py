@@ -101,12 +101,12 @@ def unpack_compressed_tensors(shelf: Shelf, quantization: Quantization) -> list[
                 found.append(packed_mxfp4(shelf, name, blocks))
         else:
             found.append(_pack_quantized(shelf, quantization, name, schemes, tiles))
+    shelf.drop_scales_of_activations()
     is_symmetric = all(scheme.get("symmetric", True) for scheme in schemes)
     found.extend(
         byte_weight(shelf, name, tiles, is_symmetric=is_symmetric)
         for name in shelf.named(("I8", "F8_E4M3", "F8_E5M2"))
     )
-    shelf.drop_scales_of_activations()
     return found
 
 
@@ -189,7 +189,7 @@ def _n_in(
     There may be tens of thousands of weights.
     """
     of_words = {n_words * 32 // n for n in bits if 32 % n == 0}
-    of_groups = {scale.shape[-1] * cols for rows, cols in tiles if rows == 1}
+    of_groups = {n * cols for n in scale.shape[-1:] for rows, cols in tiles if rows == 1}
     if len(of_words & of_groups) == 1:
         return (of_words & of_groups).pop()
     # Of an outline nothing but headers is there; then all words are taken to be full.

@@ -87,11 +87,11 @@ def unpack_fp8(shelf: Shelf, quantization: Quantization) -> list[PackedWeight]:
     """Raises CorruptFile for scales that do not fit their weight."""
     tiles = _tiles(quantization, quantization.settings.get("weight_block_size"))
     is_told = quantization.text("scale_fmt") == "ue8m0"
+    shelf.drop_scales_of_activations()
     found: list[PackedWeight] = [
         byte_weight(shelf, name, tiles, has_powers_of_two=is_told)
         for name in shelf.named(tuple(FP8))
     ]
-    shelf.drop_scales_of_activations()
     return found
 
 

@@ -113,6 +113,7 @@ def _weight(shelf: Shelf, quantization: Quantization, base: str, *, is_v1: bool)
         raise quantization.disagrees(f"its tensors have {n_bits} bits")
     n_in = qweight.shape[0] * 32 // n_bits
     order = _order(shelf, quantization, base, n_in, n_groups)
+    _drop_empty_bias(shelf, base, n_out)
     middle = 1 << (n_bits - 1)
     is_symmetric = quantization.flag("sym")
     parts = (qweight, qzeros, scales)
@@ -127,6 +128,14 @@ def _weight(shelf: Shelf, quantization: Quantization, base: str, *, is_v1: bool)
     if is_symmetric is None:  # old files do not say
         is_symmetric = bool((weight(None).zeros(0, n_out) == middle).all())
     return weight(integer_lattice(n_bits, middle if is_symmetric else None))
+
+
+def _drop_empty_bias(shelf: Shelf, base: str, n_out: int) -> None:
+    """AutoGPTQ gives every matrix a bias; llama.cpp has no place for most of them."""
+    if shelf.has(f"{base}.bias"):
+        bias = shelf.look(f"{base}.bias")
+        if bias.shape == (n_out,) and bias.dtype in FLOATS and not shelf.array(bias).any():
+            shelf.take(bias.name, FLOATS)
 
 
 def _order(shelf: Shelf, quantization: Quantization, base: str, n_in: int, n_groups: int) -> Order:
