@@ -19,7 +19,7 @@ def find_addable(path: Path) -> list[str]:
         found = [str(model) for model in find_models(path)]
         if found:
             return found
-        if not (path / "config.json").exists():
+        if not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
             raise NotFound(
                 f"There is no model in {path.name}.",
                 hint="Choose a folder with GGUF files, or a checkpoint: config.json and"

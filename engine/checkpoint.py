@@ -183,7 +183,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if (folder / "adapter_config.json").is_file():
         raise FormatError(
             f"{folder.name} holds a LoRA adapter, not a whole model.",
-            hint="Merge it with its base model first, or choose a whole checkpoint.",
+            hint="Choose its base model, and merge the adapter: snug-engine shrink BASE --lora"
+            " ADAPTER.",
         )
     if any(folder.glob("*.gguf")):
         raise FormatError(

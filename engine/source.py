@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engine.checkpoint import PICKLE_SUFFIXES, refuse_pickle
+from engine.convert.lora.choice import Lora
 from engine.errors import AlreadyExists, FormatError
 from engine.files import Mark, file_mark, read_error
 from engine.gguf_values import TensorInfo, Value
@@ -80,8 +81,8 @@ def refuse_to_replace(source: Path, target: Path) -> None:
         )
 
 
-def source_marks(path: Path) -> dict[str, Mark]:
-    """The marks of the files that the model at `path` is made of, by name.
+def source_marks(path: Path, loras: Sequence[Lora] = ()) -> dict[str, Mark]:
+    """The marks of the files that the model at `path` and `loras` are made of, by name.
 
     Raises what `read_error` gives.
     """
@@ -89,22 +90,26 @@ def source_marks(path: Path) -> dict[str, Mark]:
         files: Iterable[Path] = path.iterdir() if path.is_dir() else model_files(path)
         if path.is_dir():
             files = (file for file in files if file.suffix in CHECKPOINT_SUFFIXES)
-        return {ascii(file.name): file_mark(file) for file in sorted(files) if file.exists()}
+        named = {ascii(file.name): file for file in sorted(files)}
+        for number, lora in enumerate(loras):
+            for file in sorted(Path(lora.folder).glob("adapter_*")):
+                named[ascii(f"{number} {lora.scale} {file.name}")] = file
+        return {name: file_mark(file) for name, file in named.items() if file.exists()}
     except OSError as error:
         raise read_error(error, path) from error
 
 
-def open_source(path: str | PathLike[str]) -> ModelSource:
+def open_source(path: str | PathLike[str], loras: Sequence[Lora] = ()) -> ModelSource:
     """Open a .gguf file (all its parts), or a checkpoint folder as the GGUF it would become.
 
-    Nothing is written. A checkpoint's tensors keep their stored float type (norms become F32).
-    Raises NotFound and FormatErrors of the format in question.
+    Nothing is written. A checkpoint's tensors keep their stored float type (norms become F32), and
+    `loras` are merged into it. Raises NotFound and FormatErrors of the format in question.
     """
     path = Path(fspath(path))
     if path.is_dir():
         from engine.convert.view import CheckpointView
 
-        return CheckpointView.open(path)
+        return CheckpointView.open(path, loras)
     suffix = path.suffix.lower()
     if suffix in PICKLE_SUFFIXES:
         raise refuse_pickle(path)
@@ -112,5 +117,10 @@ def open_source(path: str | PathLike[str]) -> ModelSource:
         raise FormatError(
             f"{path.name} is a part of a checkpoint.",
             hint="Choose the folder that holds it, with config.json and the tokenizer.",
+        )
+    if loras:
+        raise FormatError(
+            f"An adapter cannot be merged into {path.name}, but into a checkpoint only.",
+            hint="Choose the folder with config.json and the .safetensors files of that model.",
         )
     return open_gguf(path)

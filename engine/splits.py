@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.errors import CorruptFile, NotFound
+from engine.errors import CorruptFile, FormatError, NotFound
 from engine.gguf import GgufFile
 from engine.gguf_values import TensorInfo
 
@@ -42,13 +42,18 @@ def model_stem(path: Path) -> str:
 
 
 def open_gguf(path: str | PathLike[str]) -> GgufFile:
-    """Open a GGUF, or all the parts of one of which `path` is a part.
+    """Open a model's GGUF, or all the parts of one of which `path` is a part.
 
     The file says whether it is one, as for llama.cpp: a whole model may be called like a part.
-    Raises what `GgufFile.open` raises, NotFound for a part that is missing, and CorruptFile for
-    parts that do not belong together.
+    Raises what `GgufFile.open` raises, NotFound for a part that is missing, CorruptFile for parts
+    that do not belong together, and FormatError for an adapter.
     """
     file = GgufFile.open(path)
+    if file.get("general.type") == "adapter":
+        raise FormatError(
+            f"{file.path.name} is a LoRA adapter, not a whole model.",
+            hint="Merge the adapter into its base model: snug-engine shrink BASE --lora ADAPTER.",
+        )
     n_parts = _n_parts(file)
     if n_parts == 1:
         return file

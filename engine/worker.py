@@ -22,6 +22,7 @@ import msgspec
 
 from engine import protocol
 from engine.convert.job import Convert
+from engine.convert.lora.job import ConvertAdapter
 from engine.detect import Detect
 from engine.duplicates import FindDuplicates
 from engine.errors import EngineError, ErrorReport, InferenceError, OutOfMemory
@@ -53,6 +54,7 @@ log = logging.getLogger(__name__)
 
 AnyJob = (
     Convert
+    | ConvertAdapter
     | Shrink
     | Quality
     | Recommend

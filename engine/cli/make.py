@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from engine.cli.lora import convert_adapter
 from engine.cli.progress import run_job
+from engine.convert.lora.choice import Lora
 from engine.errors import FormatError
 from engine.files import read_error
 from engine.words import format_bytes
@@ -17,11 +20,17 @@ from engine.words import format_bytes
 
 def convert(args: argparse.Namespace) -> Any:
     from engine.convert.job import Convert
+    from engine.convert.lora.config import is_adapter
 
-    job = Convert(
-        str(args.checkpoint.absolute()), str(args.out.absolute()), args.type, args.overwrite
-    )
-    done = run_job(job, args)
+    if is_adapter(args.checkpoint):
+        return convert_adapter(args)
+    if args.base:
+        raise FormatError(
+            f"{args.checkpoint.name} is no adapter: --base is for these only.",
+            hint="To merge an adapter into a checkpoint, give it with --lora.",
+        )
+    checkpoint, out = str(args.checkpoint.absolute()), str(args.out.absolute())
+    done = run_job(Convert(checkpoint, out, args.type, args.overwrite, tuple(args.lora)), args)
     if not args.json:
         print(
             f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}"
@@ -37,14 +46,15 @@ def shrink(args: argparse.Namespace) -> Any:
     if args.type:
         recipe = find_recipe(args.type).name
     else:
-        recipe = begun(source, args.out) or recommended(source, args)
-    out = args.out.absolute() if args.out else default_out(source, recipe)
+        recipe = begun(source, args.out, args.lora) or recommended(source, args)
+    out = args.out.absolute() if args.out else default_out(source, recipe, args.lora)
     if out.suffix.lower() != ".gguf" and not os.path.lexists(out):
         raise FormatError(
             f"{out.name} does not end in .gguf, as a model's name must.",
             hint=f"Call it {out.name}.gguf.",
         )
-    done = run_job(Shrink(str(source), str(out), recipe, args.threads, args.overwrite), args)
+    job = Shrink(str(source), str(out), recipe, args.threads, args.overwrite, tuple(args.lora))
+    done = run_job(job, args)
     if not args.json:
         before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)
         bits = f"{done.bits_per_weight:.2f} bits per weight"
@@ -78,17 +88,19 @@ def recommend(args: argparse.Namespace) -> Any:
     return advice
 
 
-def default_out(source: Path, recipe: str) -> Path:
-    return source.with_name(f"{source.stem if source.is_file() else source.name}-{recipe}.gguf")
+def default_out(source: Path, recipe: str, loras: Sequence[Lora]) -> Path:
+    stem = source.stem if source.is_file() else source.name
+    adapters = [Path(lora.folder).name for lora in loras]
+    return source.with_name(f"{'-'.join([stem, *adapters, recipe])}.gguf")
 
 
-def begun(source: Path, out: Path | None) -> str | None:
+def begun(source: Path, out: Path | None, loras: Sequence[Lora]) -> str | None:
     """The recipe of a shrink by the same arguments that was broken off."""
     from engine.quantize.recipe import RECIPES
     from engine.quantize.shrink import begun_recipe
 
-    outs = [out] if out else [default_out(source, recipe) for recipe in RECIPES]
-    found = (begun_recipe(str(source), str(out)) for out in outs)
+    outs = [out] if out else [default_out(source, recipe, loras) for recipe in RECIPES]
+    found = (begun_recipe(str(source), str(out), loras) for out in outs)
     return next(filter(None, found), None)
 
 

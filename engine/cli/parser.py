@@ -19,6 +19,7 @@ from engine.cli.library import (
     library_remove,
     library_verify,
 )
+from engine.cli.lora import add_lora_options
 from engine.cli.make import convert, quality, recommend, shrink
 from engine.cli.models import devices, fit, inspect
 from engine.cli.talk import bench, chat
@@ -65,17 +66,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_hub_verbs(verb)
     _add_library_verbs(verbs)
 
-    sub = verb("convert", convert, "Turn a Hugging Face checkpoint folder into a GGUF file.")
-    sub.add_argument("checkpoint", type=Path)
+    sub = verb("convert", convert, "Turn a checkpoint folder, or a LoRA adapter, into a GGUF file.")
+    sub.add_argument("checkpoint", type=Path, help="a folder; or that of an adapter")
     sub.add_argument("out", type=Path)
     sub.add_argument(
         "--type",
         type=str.lower,
         choices=("auto", "f32", "f16", "bf16"),
         default="auto",
-        help="auto: as it is stored, in 16 bits at most",
+        help="auto: as it is stored, in 16 bits at most; an adapter: f32",
     )
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    add_lora_options(sub, _scale)
+    sub.add_argument("--base", type=Path, metavar="FOLDER", help="the base model of an adapter")
 
     sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")
     sub.add_argument("source", type=Path)
@@ -83,6 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--type", help="Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K; default: what fits")
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+    add_lora_options(sub, _scale)
 
     sub = verb("chat", chat, "Talk with a model; without a chat template it continues the text.")
     sub.add_argument("model", type=Path)
@@ -167,6 +171,10 @@ def _seed(text: str) -> int:
 
 def _temperature(text: str) -> float:
     return _number(text, float, 0, 10)
+
+
+def _scale(text: str) -> float:
+    return _number(text, float, -100, 100)
 
 
 def _number(text: str, kind: type[int | float], least: int, most: int) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from engine.convert.lora.choice import Lora
 from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 
@@ -30,7 +31,7 @@ class Converted(msgspec.Struct, frozen=True):
 
 
 class Convert(Job, frozen=True):
-    """Convert the folder `checkpoint` to the GGUF `out`.
+    """Convert the folder `checkpoint`, with `loras` merged into it, to the GGUF `out`.
 
     `type` is f32, f16, bf16, or auto: 16 bits as they are stored, the others F16. What another
     quantizer has packed keeps its bits where a GGUF type can hold them, with auto also what was
@@ -46,6 +47,7 @@ class Convert(Job, frozen=True):
     # On the wire "type" is the tag that says which job this is.
     type: str = msgspec.field(default="auto", name="float_type")
     overwrite: bool = False
+    loras: tuple[Lora, ...] = ()
 
     def run(self) -> Generator[Step, None, Converted]:
         from engine.convert.view import CheckpointView
@@ -60,9 +62,10 @@ class Convert(Job, frozen=True):
                 hint="Choose auto, f32, f16 or bf16, or shrink the model instead.",
             )
         yield Progress("Reading the checkpoint", 0, None, "steps")
-        refuse_to_replace(Path(self.checkpoint), Path(self.out))
-        marks = source_marks(Path(self.checkpoint))
-        source = CheckpointView.open(self.checkpoint)
+        for folder in (self.checkpoint, *(lora.folder for lora in self.loras)):
+            refuse_to_replace(Path(folder), Path(self.out))
+        marks = source_marks(Path(self.checkpoint), self.loras)
+        source = CheckpointView.open(self.checkpoint, self.loras)
         try:
             if self.type.lower() == "auto":
                 for n_bytes in source.find_lattices():

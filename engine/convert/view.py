@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +18,9 @@ from engine.convert.config import Config
 from engine.convert.factors import are_used
 from engine.convert.gather import Gathered, Made, is_always_f32
 from engine.convert.general import general_metadata
+from engine.convert.lora.choice import Lora
+from engine.convert.lora.merge import Scaled, merge, open_adapters
+from engine.convert.lora.texts import name_with, vocabulary_with
 from engine.convert.multimodal import text_config, text_weights
 from engine.convert.options import VocabularyOptions
 from engine.convert.packed import weights_of
@@ -49,34 +52,41 @@ class Layout(NamedTuple):
 
 
 class CheckpointView:
-    """A checkpoint as a ModelSource."""
+    """A checkpoint as a ModelSource, with `adapters` merged into it."""
 
     can_decode = True
 
-    def __init__(self, checkpoint: Checkpoint, layout: Layout, metadata: dict[str, Value]) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        layout: Layout,
+        metadata: dict[str, Value],
+        adapters: Sequence[Scaled] = (),
+    ) -> None:
         self.checkpoint = checkpoint
+        self.adapters = tuple(adapters)
         self.metadata: Mapping[str, Value] = metadata
         self.tensors = layout.infos
         self._weights = {tensor.name: tensor for tensor in layout.tensors}
 
     @classmethod
-    def open(cls, folder: str | PathLike[str]) -> CheckpointView:
+    def open(cls, folder: str | PathLike[str], loras: Sequence[Lora] = ()) -> CheckpointView:
         """Raises what Checkpoint.open raises, UnsupportedArchitecture and UnsupportedTokenizer."""
-        from engine.convert.tokenizer import read_vocabulary
-
         checkpoint = Checkpoint.open(folder)
-        layout = read_layout(checkpoint)
+        adapters = open_adapters(loras)
+        layout = read_layout(checkpoint, adapters)
         n_vocab = next(t.shape[0] for t in layout.tensors if t.name == "token_embd.weight")
         metadata = {
             **general_metadata(checkpoint, layout.architecture, layout.infos),
             **layout.keys,
             "general.file_type": Value.u32(layout.file_type),
             "general.quantization_version": Value.u32(2),
-            **read_vocabulary(
-                checkpoint.folder, checkpoint.config, n_vocab, layout.vocabulary
-            ).metadata(),
+            **vocabulary_with(adapters, checkpoint, n_vocab, layout.vocabulary).metadata(),
         }
-        return cls(checkpoint, layout, metadata)
+        if adapters:
+            name = name_with(adapters, metadata.get("general.name"))
+            metadata["general.name"] = Value.string(name)
+        return cls(checkpoint, layout, metadata, adapters)
 
     def rows(self, tensor: TensorInfo, start: int, stop: int) -> NDArray[np.float32]:
         """Rows `start` to `stop`, float32 [stop - start, n_cols]; may be a read-only view."""
@@ -96,25 +106,32 @@ class CheckpointView:
 
     def forget(self) -> None:
         self.checkpoint.forget()
+        for adapter, _ in self.adapters:
+            adapter.forget()
 
     def close(self) -> None:
         self.checkpoint.close()
+        for adapter, _ in self.adapters:
+            adapter.close()
 
 
 def _info(weight: Weight) -> TensorInfo:
     return TensorInfo(weight.name, tuple(reversed(weight.shape)), weight.type)
 
 
-def read_layout(checkpoint: Checkpoint) -> Layout:
-    """Match the stored tensors with what the architecture declares.
+def read_layout(checkpoint: Checkpoint, adapters: Sequence[Scaled] = ()) -> Layout:
+    """Match the stored tensors, and what `adapters` add, with what the architecture declares.
 
     Raises UnsupportedArchitecture, UnsupportedTensor for one that has no place, CorruptFile for a
     missing tensor or a wrong shape.
     """
     weights: Mapping[str, Weight] = text_weights(checkpoint.config, weights_of(checkpoint))
     architecture = find_architecture(checkpoint.config)
+    config = text_config(checkpoint.config)
+    if adapters:
+        config, weights = merge(checkpoint.config, weights, adapters, architecture.name)
     shapes = {name: weight.shape for name, weight in weights.items()}
-    declared = architecture.declare(Config(text_config(checkpoint.config)), shapes)
+    declared = architecture.declare(Config(config), shapes)
     tensors: list[Weight] = [Made(made) for made in declared.made]
     used: set[str] = set()
     for rule in declared.rules:

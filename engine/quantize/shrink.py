@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from engine.convert.lora.choice import Lora
 from engine.errors import OutOfMemory
 from engine.jobs import Job, Progress
 
@@ -31,10 +32,10 @@ class Shrink(Job, frozen=True):
     """Quantize a checkpoint folder or a 16- or 32-bit GGUF file to the GGUF file `out`.
 
     `recipe` None takes the one that `engine.fit.recommend` gives for this computer, `n_threads` 0
-    uses all cores. A checkpoint is read as it is: no 16-bit file in between. Raises
-    UnsupportedTensor for a source that is quantized already, OutOfMemory when no recipe fits,
-    CorruptFile for data that are no numbers, and what reading the source and writing a file raise.
-    Paused or killed it leaves what it has, and the same job goes on from there.
+    uses all cores. A checkpoint is read as it is, with `loras` merged into it: no 16-bit file in
+    between. Raises UnsupportedTensor for a source that is quantized already, OutOfMemory when no
+    recipe fits, CorruptFile for data that are no numbers, and what reading the source and writing a
+    file raise. Paused or killed it leaves what it has, and the same job goes on from there.
     """
 
     Result: ClassVar = Shrunk
@@ -45,6 +46,7 @@ class Shrink(Job, frozen=True):
     recipe: str | None = None
     n_threads: int = 0
     overwrite: bool = False
+    loras: tuple[Lora, ...] = ()
 
     def run(self) -> Generator[Progress, None, Shrunk]:
         from engine.convert.view import CheckpointView
@@ -57,15 +59,16 @@ class Shrink(Job, frozen=True):
 
         started = time.monotonic()
         yield Progress("Reading the model", 0, None, "bytes")
-        refuse_to_replace(Path(self.source), Path(self.out))
-        marks = source_marks(Path(self.source))
-        source = open_source(self.source)
+        for folder in (self.source, *(lora.folder for lora in self.loras)):
+            refuse_to_replace(Path(folder), Path(self.out))
+        marks = source_marks(Path(self.source), self.loras)
+        source = open_source(self.source, self.loras)
         try:
             if isinstance(source, CheckpointView):
                 for n_bytes in source.find_lattices():
                     yield Progress("Looking for a lattice", n_bytes, None, "bytes")
-            name = self.recipe or begun_recipe(self.source, self.out) or _recommended(source)
-            recipe = find_recipe(name)
+            begun = begun_recipe(self.source, self.out, self.loras)
+            recipe = find_recipe(self.recipe or begun or _recommended(source))
             to_do = plan(source, recipe)
             job = msgspec.structs.replace(self, recipe=recipe.name)
             note = Note.of(job.placed(self.source, self.out), marks, to_do.size_bytes)
@@ -95,14 +98,14 @@ class Shrink(Job, frozen=True):
         return msgspec.structs.replace(self, source=source, out=out)
 
 
-def begun_recipe(source: str, out: str) -> str | None:
-    """The recipe with which a shrink of `source` to `out` was begun and broken off."""
+def begun_recipe(source: str, out: str, loras: Sequence[Lora] = ()) -> str | None:
+    """The recipe with which a shrink of `source` with `loras` to `out` was begun and broken off."""
     from engine.partial import partial_of, read_note
     from engine.quantize.recipe import RECIPES
     from engine.source import source_marks
 
     note = read_note(partial_of(Path(out)))
-    if note is None or note.sources != source_marks(Path(source)):
+    if note is None or note.sources != source_marks(Path(source), loras):
         return None
     job = note.read_job(Shrink)
     return job.recipe if job and job.recipe in RECIPES else None

@@ -12,10 +12,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from engine.gguf import GgufFile
 from engine.quantize.shrink import Shrink
+from tests.helpers.adapters import load_cases, write_case
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.pauses import pause
 
@@ -69,6 +72,33 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
 def test_the_width_is_chosen_for_this_computer(tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     assert answer_of("shrink", tiny_checkpoint, "-o", out)["recipe"] == "Q8_0"
+
+
+def test_an_adapter_is_merged_or_becomes_a_file_of_its_own(tmp_path: Path) -> None:
+    case = load_cases()["bf16"]
+    base, adapter = write_case(tmp_path, case)
+    twice = ("--lora", adapter, "--lora-scale", 0.5, "--lora", adapter, "--lora-scale", -0.5)
+    none, plain = tmp_path / "none.gguf", tmp_path / "plain.gguf"
+    for out, loras in ((plain, ()), (none, twice)):
+        answer_of("convert", base, out, "--type", "f32", *loras)
+    models = [GgufFile.open(path) for path in (plain, none)]
+    for one, other in zip(*(model.tensors for model in models), strict=True):
+        rows = models[0].rows(one, 0, one.n_rows), models[1].rows(other, 0, other.n_rows)
+        assert np.abs(rows[0] - rows[1]).max() < 1e-5
+
+    answer_of("shrink", base, "--lora", adapter, "--type", "Q8_0")
+    assert (tmp_path / "base-adapter-Q8_0.gguf").exists()
+
+    alone = answer_of("convert", adapter, tmp_path / "adapter.gguf", "--base", base)
+    assert (alone["type"], alone["n_tensors"]) == ("F32", len(case.gguf))
+    assert alone["size_bytes"] == (tmp_path / "adapter.gguf").stat().st_size
+    base.rename(tmp_path / "someone")
+    assert "--base FOLDER" in refused("convert", adapter, tmp_path / "x.gguf")
+    into_itself = ("convert", adapter, tmp_path / "x.gguf", "--lora", adapter)
+    assert "is an adapter itself" in refused(*into_itself)
+    assert "is no adapter" in refused("convert", base, tmp_path / "x.gguf", "--base", base)
+    wrong_order = engine("shrink", base, "--lora-scale", 1, "--lora", adapter)
+    assert wrong_order.returncode == 2 and "has to come after the --lora" in wrong_order.stderr
 
 
 def test_speed_is_told_in_tokens_per_second(tiny_gguf: Path) -> None:

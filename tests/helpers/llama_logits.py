@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,13 @@ GGML_TYPE_F32 = 0
 FLASH_ATTENTION_OFF = 0
 
 
-def exact_logits(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
-    """Return the logits after each of `tokens`, float32 [n_tokens, n_vocab]."""
+def exact_logits(
+    path: Path, tokens: Sequence[int], adapter: Path | None = None
+) -> NDArray[np.float32]:
+    """Return the logits after each of `tokens`, float32 [n_tokens, n_vocab].
+
+    With the GGUF `adapter`, if there is one; it goes with its model.
+    """
     c = library().c
     n = len(tokens)
     model = finish(load_model(path, n_gpu_layers=0))
@@ -33,6 +39,11 @@ def exact_logits(path: Path, tokens: Sequence[int]) -> NDArray[np.float32]:
         context = c.llama_init_from_model(model.handle, params)
         assert context, "\n".join(library().log_lines)
         try:
+            if adapter:
+                lora = c.llama_adapter_lora_init(model.handle, os.fsencode(adapter))
+                assert lora, "\n".join(library().log_lines)
+                one = (c.llama_adapter_lora_p_ctypes * 1)(lora)
+                assert c.llama_set_adapters_lora(context, one, 1, (ctypes.c_float * 1)(1)) == 0
             ids, wanted = (ctypes.c_int32 * n)(*tokens), (ctypes.c_int8 * n)(*[1] * n)
             batch = c.llama_batch_get_one(ids, n)
             batch.logits = wanted
