@@ -14,9 +14,6 @@ from typing import Any, Literal
 import msgspec
 
 from engine.checkpoint import PICKLE_SUFFIXES, Checkpoint, read_optional_json, refuse_pickle
-from engine.convert.general import general_metadata
-from engine.convert.templates import read_chat_templates
-from engine.convert.view import read_layout
 from engine.fit.estimate import Estimate
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf_values import TensorInfo, Value
@@ -66,6 +63,11 @@ def look_into(path: str | PathLike[str]) -> tuple[ModelSummary, Estimate | None]
 
 
 def _describe_checkpoint(folder: Path) -> ModelSummary:
+    # Every architecture there is: nobody waits for them who only has GGUF files, or shows a list.
+    from engine.convert.general import general_metadata
+    from engine.convert.templates import read_chat_templates
+    from engine.convert.view import read_layout
+
     checkpoint = Checkpoint.open(folder)
     layout = read_layout(checkpoint)
     metadata = {

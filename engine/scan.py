@@ -1,8 +1,8 @@
 """Looks through the library for the window, in a worker: the two share no lock.
 
-Thousands of models travel in pieces, so that whoever takes them in never holds Python for long. The
-pieces lie in a file too, for the first sight of the next start. What is as it was known to be is
-not sent again.
+Each model is known by the digest of what is said of it. Only what is new is told, one by one, so
+that whoever takes in thousands of models never holds Python for long. All of it lies in a file too,
+for the first sight of the next start.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -32,7 +33,6 @@ from engine.walk import is_text
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MODELS_A_PIECE = 100
 FILE = "library.jsonl"
 
 
@@ -44,10 +44,11 @@ class Model(msgspec.Struct, frozen=True, gc=False):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The models by name, packed, but none if they are the known ones; the computer as it was."""
+    """The digests of all models, by name, and what is `new`; the computer as it was then."""
 
-    digest: str
-    pieces: tuple[msgspec.Raw, ...]
+    digests: tuple[str, ...]
+    new: dict[str, msgspec.Raw]
+    """By its digest each model that was not known, packed."""
     leftovers: tuple[Leftover, ...]
     disk: DiskUse
     computer: Computer
@@ -56,8 +57,8 @@ class Found(msgspec.Struct, frozen=True):
 class ScanLibrary(Job, frozen=True):
     """Look through the models folder, the packed paths `added` and the `places` of other apps.
 
-    `cache` is the folder in which it is remembered what was found; `known` the digest of what the
-    one who asks knows already. Raises nothing: what cannot be looked at looks empty.
+    In `cache_folder` it is remembered what was found; `known` are the digests of the models that
+    the one who asks has, in order. Raises nothing: what cannot be looked at looks empty.
     """
 
     Result: ClassVar = Found
@@ -65,26 +66,22 @@ class ScanLibrary(Job, frozen=True):
     models_folder: str
     added: msgspec.Raw
     places: tuple[Place, ...]
-    cache: str
+    cache_folder: str
     devices: tuple[Device, ...] = ()
-    known: str = ""
+    known: tuple[str, ...] = ()
 
     def run(self) -> Generator[Progress, None, Found]:
-        folder, cache = Path(self.models_folder), Path(self.cache)
-        index = Index(cache / "models.msgpack")
+        folder, kept = Path(self.models_folder), Path(self.cache_folder)
+        index = Index(kept / "models.msgpack")
         library = Library(folder, unpack(self.added, tuple[str, ...]), self.places, index)
         entries = yield from library.look()
-        models = [Model(entry, library.estimate(entry)) for entry in entries]
-        pieces = tuple(
-            pack(tuple(models[first : first + MODELS_A_PIECE]))
-            for first in range(0, len(models), MODELS_A_PIECE)
-        )
-        digest = digest_of(pieces)
-        if digest != self.known:
-            _remember(cache / FILE, pieces)
+        packed = [pack(Model(entry, library.estimate(entry))) for entry in entries]
+        by_digest = {_digest(model): model for model in packed}
+        if tuple(by_digest) != self.known:
+            _remember(kept / FILE, packed)
         return Found(
-            digest,
-            () if digest == self.known else pieces,
+            tuple(by_digest),
+            {digest: by_digest[digest] for digest in by_digest.keys() - set(self.known)},
             # Snug names none of its own so that it is no text.
             tuple(left for left in find_leftovers(folder) if is_text(left.path)),
             disk_use(folder, entries),
@@ -92,36 +89,27 @@ class ScanLibrary(Job, frozen=True):
         )
 
 
-def models_of(pieces: Iterable[bytes | msgspec.Raw]) -> tuple[Model, ...]:
-    """Unpack the models, a piece at a time."""
-    return tuple(model for piece in pieces for model in unpack(piece, tuple[Model, ...]))
-
-
-def digest_of(pieces: Iterable[bytes | msgspec.Raw]) -> str:
-    """Two libraries with the same digest are the same."""
-    digest = hashlib.blake2b(digest_size=16)
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def recall(cache: Path) -> tuple[str, tuple[Model, ...]]:
-    """What the last scan found, with its digest; nothing where it left nothing of use."""
+def recall(cache_folder: Path) -> dict[str, Model]:
+    """What the last scan found, by digest; nothing where it left nothing of use."""
     try:
-        version, *pieces = (cache / FILE).read_bytes().split(b"\n")
+        version, *packed = (cache_folder / FILE).read_bytes().split(b"\n")
         if version == __version__.encode():
-            return digest_of(pieces), models_of(pieces)
+            return {_digest(model): unpack(model, Model) for model in packed}
     except FileNotFoundError:
         pass
     except (OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
         log.warning("remembered library not used: %s", error)
-    return "", ()
+    return {}
 
 
-def _remember(file: Path, pieces: tuple[msgspec.Raw, ...]) -> None:
+def _digest(packed: bytes | msgspec.Raw) -> str:
+    return hashlib.blake2b(packed, digest_size=12).hexdigest()
+
+
+def _remember(file: Path, models: list[msgspec.Raw]) -> None:
     try:
         make_folder(file.parent)
-        replace_bytes(file, b"\n".join((__version__.encode(), *map(bytes, pieces))))
+        replace_bytes(file, b"\n".join((__version__.encode(), *map(bytes, models))))
     except StorageError as error:  # the next start only sees nothing until its scan has ended
         log.warning("library not remembered: %s", error.details)
 
@@ -139,5 +127,10 @@ def pack(value: Any) -> msgspec.Raw:
 
 def unpack(data: bytes | msgspec.Raw, kind: type[T]) -> T:
     """What was packed; raises msgspec.MsgspecError or ValueError for what was not."""
-    value = msgspec.json.decode(data, type=kind | str)
+    value: T | str = _decoder(kind).decode(data)  # type: ignore[arg-type]  # types are hashable
     return msgspec.convert(json.loads(value), kind) if isinstance(value, str) else value
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind | str)

@@ -89,7 +89,7 @@ class ModelPicker(QFrame):
         self.menu.popup(self.button.mapToGlobal(QPoint(0, self.button.height() + theme.SPACE_4)))
 
     def _on_found(self, shelf: Shelf) -> None:
-        entries = tuple(found.entry for found in shelf.rows)
+        entries = tuple(model.entry for model in shelf.models.values())
         self.looked.emit(shelf.computer)
         if entries == self._entries:
             return

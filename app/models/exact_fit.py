@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from engine.fit.job import Fit
+from engine.fit.job import Fit, Fitted
 
 if TYPE_CHECKING:
     from app.models.scan import Row
@@ -17,7 +17,11 @@ SETTLE_MS = 400
 
 
 class ExactFit(QObject):
-    """One question at a time; `found` carries the row and the `Fitted`."""
+    """One question at a time; `found` carries the row and the `Fitted`.
+
+    A question that would be answered as the last one is not asked again: every look through the
+    library shows the selected row anew.
+    """
 
     found = Signal(object, object)
 
@@ -26,29 +30,30 @@ class ExactFit(QObject):
         self._tasks = tasks
         self._row: Row | None = None
         self._question: Task | None = None
+        self._about: tuple[object, ...] = ()
+        self._answer: Fitted | None = None
         self._settle = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settle.timeout.connect(self._ask)
 
     def ask(self, row: Row | None) -> None:
         """Ask about `row` from now on, and no longer about another."""
+        self._row = row if row and row.estimate else None
+        about = _about(self._row) if self._row else ()
+        if self._row and about == self._about:
+            if self._answer:
+                self.found.emit(self._row, self._answer)
+            return
+        self._about, self._answer = about, None
         self._settle.stop()
         question, self._question = self._question, None
         if question:
             question.cancel()
-        self._row = row if row and row.estimate else None
         if self._row:
             self._settle.start()
 
     def _ask(self) -> None:
         assert self._row
-        conditions = self._row.conditions
-        job = Fit(
-            self._row.entry.path,
-            n_ctx=conditions.n_ctx,
-            is_capped=True,
-            released=conditions.releasable,
-        )
-        self._question = self._tasks.ask(job)
+        self._question = self._tasks.ask(_job(self._row))
         # Not by `partial`: a bound method goes with its object, when the page goes.
         self._question.finished.connect(self._on_answered)
 
@@ -56,5 +61,19 @@ class ExactFit(QObject):
         question = self._question
         if question and question is self.sender():
             self._question = None
-            if question.result:  # without one the estimate stays
-                self.found.emit(self._row, question.result)
+            self._answer = question.result
+            if self._answer:  # without one the estimate stays
+                self.found.emit(self._row, self._answer)
+
+
+def _job(row: Row) -> Fit:
+    conditions = row.conditions
+    return Fit(
+        row.entry.path, n_ctx=conditions.n_ctx, is_capped=True, released=conditions.releasable
+    )
+
+
+def _about(row: Row) -> tuple[object, ...]:
+    """What the answer depends on: of the memory that is free only what it means for the model."""
+    fit = row.verdict.fit
+    return (row.entry, _job(row), fit and fit.kind, fit and fit.run)

@@ -227,8 +227,6 @@ class ModelsPage(QWidget):
             self._show_shelf()
 
     def _on_scan_failed(self, error: EngineError) -> None:
-        if not self.isVisible():
-            return
         self._forget_scan_problem()
         self._scan_problem = self._show_problem(error)
         self._scan_problem.dismissed.connect(self._forget_scan_problem)

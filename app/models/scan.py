@@ -6,8 +6,8 @@ The worker stays for the next look. What it takes is imported and read on thread
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Iterable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from engine.settings import Settings
 
 
+NICENESS = 5
+"""Behind the window and an answer that is being written: a first look takes all of a core."""
+
+
 class Row(msgspec.Struct, frozen=True, dict=True):
     """One model of the list: what it is, and whether it fits."""
 
@@ -48,15 +52,23 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         return judge(self.entry, self.estimate, self.conditions)
 
 
-class Shelf(msgspec.Struct, frozen=True):
-    """What a scan found, with this computer as it was then; equal `digest`s mean equal models."""
+class Shelf(msgspec.Struct, frozen=True, dict=True):
+    """What a scan found, with this computer as it was then; `models` by name, under their digests.
 
-    rows: tuple[Row, ...]
-    digest: str
+    `disk` is None where they are those of the last start: nobody has looked yet.
+    """
+
+    models: dict[str, Model]
     computer: Computer
     leftovers: tuple[Leftover, ...] = ()
     disk: DiskUse | None = None
-    """None: the models are those of the last start, nobody has looked yet."""
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        from app.models.verdict import Conditions
+
+        conditions = Conditions(self.computer)
+        return tuple(Row(m.entry, m.estimate, conditions) for m in self.models.values())
 
 
 class Scan(QObject):
@@ -115,21 +127,19 @@ class Scan(QObject):
             return
         cache = self._context.folders.cache
         if shelf is None:
-            digest, models = recall(cache)
-            computer = detect(devices)
-            shelf = Shelf(_rows(models, computer), digest, computer)
-            if shelf.rows:
+            shelf = Shelf(recall(cache), detect(devices))
+            if shelf.models:
                 self._tell(shelf)
         job = ScanLibrary(
             models_folder=settings.models_folder,
             added=pack((*settings.added_models, str(starter.MODEL))),
             places=tuple(places()),
-            cache=str(cache),
+            cache_folder=str(cache),
             devices=devices,
-            known=shelf.digest,
+            known=tuple(shelf.models),
         )
         self._stage = ""
-        worker.run(job, self._hear)
+        worker.run(job, partial(self._hear, shelf.models))
 
     def _wake(self) -> Worker | None:
         """The worker, started unless it is there; None when the window closes."""
@@ -141,18 +151,21 @@ class Scan(QObject):
                     self._worker = self._start_worker(lambda _reason: None)
                 except OSError as error:
                     raise not_started(error) from error
+                with contextlib.suppress(AttributeError, OSError):  # not on Windows
+                    os.setpriority(os.PRIO_PROCESS, self._worker.pid, NICENESS)
             return self._worker
 
-    def _hear(self, event: Stepped | Outcome) -> None:
+    def _hear(self, known: dict[str, Model], event: Stepped | Outcome) -> None:
         from engine.client import Stepped, Succeeded
-        from engine.scan import models_of
+        from engine.scan import Model, unpack
 
         match event:
             case Stepped(step=Progress(stage=stage)):
                 self._stage = stage
             case Succeeded(result=found):
-                rows = _rows(models_of(found.pieces), found.computer)
-                self._tell(Shelf(rows, found.digest, found.computer, found.leftovers, found.disk))
+                all_models = known | {d: unpack(model, Model) for d, model in found.new.items()}
+                models = {digest: all_models[digest] for digest in found.digests}
+                self._tell(Shelf(models, found.computer, found.leftovers, found.disk))
             case _:
                 self._tell(event)
 
@@ -214,15 +227,5 @@ class Scan(QObject):
             self._show(shelf)
 
     def _show(self, shelf: Shelf) -> None:
-        known = self._context.shelf
-        if known and known.digest == shelf.digest:  # its models were not sent again
-            shelf = msgspec.structs.replace(shelf, rows=known.rows)
         self._context.shelf = shelf
         self.found.emit(shelf)
-
-
-def _rows(models: Iterable[Model], computer: Computer) -> tuple[Row, ...]:
-    from app.models.verdict import Conditions
-
-    conditions = Conditions(computer)
-    return tuple(Row(model.entry, model.estimate, conditions) for model in models)

@@ -165,6 +165,13 @@ def test_what_llama_cpp_says_takes_the_place_of_the_estimate(
     assert "tokens/s" in speed.text()
     assert not page.details._lines["Took"][1].isVisible()
 
+    with qtbot.waitSignal(page.scanned):
+        page.refresh()
+    assert speed.isVisible() and "tokens/s" in speed.text(), "it is not asked again"
+    assert not page._exact._settle.isActive() and page._exact._question is None
+    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_End)
+    assert not speed.isVisible() and page._exact._settle.isActive()
+
 
 def test_the_engine_is_asked_for_devices_once(qtbot: QtBot, context: AppContext) -> None:
     page = show_page(qtbot, context)

@@ -92,14 +92,15 @@ def test_the_page_shows_what_the_library_lists(
     assert [row.estimate for row in shown] == [library.estimate(entry) for entry in entries]
 
 
-def test_a_look_leaves_the_rows_alone_where_nothing_changed(
+def test_a_look_leaves_alone_what_has_not_changed(
     qtbot: QtBot, context: AppContext, page: ModelsPage, folder: Path
 ) -> None:
     look(qtbot, page)
     first = context.shelf
+    (folder / "Two.gguf").unlink()
     look(qtbot, page)
-    assert first and context.shelf
-    assert context.shelf is not first and context.shelf.rows is first.rows
+    assert first and context.shelf and len(context.shelf.models) == len(first.models) - 1
+    assert all(first.models[digest] is now for digest, now in context.shelf.models.items())
 
 
 def test_asked_while_at_it_it_looks_once_more(

@@ -25,6 +25,7 @@ from pathlib import Path
 
 N_STEPS = 400
 STALL_MS = 16
+FRAME_S = 1 / 60
 
 
 def main() -> None:
@@ -93,12 +94,12 @@ def measure(n_models: int) -> dict[str, float]:
     page = window.page("models")
     shown = time.perf_counter() - opened
     while len(page.rows) < n_models:
-        steps.take()
+        steps.take(every_s=0.001)
     steps.take()  # paints them
     found = {"page there": shown * 1000, "list there": (time.perf_counter() - opened) * 1000}
     found |= steps.tell("until then")
     while context.scan.is_running:
-        steps.take(pause_s=0.002)
+        steps.take(every_s=0.001)
     found["folders looked through"] = (time.perf_counter() - opened) * 1000
     found |= steps.tell("until then, a step")
 
@@ -108,22 +109,27 @@ def measure(n_models: int) -> dict[str, float]:
         scrolled = Steps(app.processEvents)
         for step in range(N_STEPS):
             beside()
-            scrolled.take(partial(bar.setValue, bar.maximum() * step // N_STEPS))
+            scrolled.take(partial(bar.setValue, bar.maximum() * step // N_STEPS), FRAME_S)
         return scrolled
 
-    found |= scroll(lambda: None).tell("a step of scrolling")
-    found |= scroll(context.scan.start).tell("... while nothing new is found")
     extra = Path(context.settings.value.models_folder) / "one-more.gguf"
+
+    def look() -> None:
+        if not context.scan.is_running:
+            context.scan.start()
 
     def change() -> None:
         if not context.scan.is_running:
             extra.unlink() if extra.exists() else extra.write_bytes(b"GGUF")
             context.scan.start()
 
-    n_found: list[object] = []
-    context.scan.found.connect(n_found.append)
-    found |= scroll(change).tell("... while one comes and goes")
-    found["... so many times"] = len(n_found)
+    arrived: list[object] = []
+    context.scan.found.connect(arrived.append)
+    found |= scroll(lambda: None).tell("a step of scrolling")
+    for act, name in ((look, "nothing new is found"), (change, "one comes and goes")):
+        arrived.clear()
+        found |= scroll(act).tell(f"... while {name}")
+        found[f"... while {name}, times"] = len(arrived)
     extra.unlink(missing_ok=True)
     window.close()
     return found
@@ -137,14 +143,14 @@ class Steps:
         self._walls: list[float] = []
         self._own: list[float] = []
 
-    def take(self, act: Callable[[], object] | None = None, pause_s: float = 0.0) -> None:
+    def take(self, act: Callable[[], object] | None = None, every_s: float = 0.0) -> None:
         wall, own = time.perf_counter(), time.thread_time()
         if act:
             act()
         self._turn()
         self._walls.append((time.perf_counter() - wall) * 1000)
         self._own.append((time.thread_time() - own) * 1000)
-        time.sleep(pause_s)
+        time.sleep(max(0.0, wall + every_s - time.perf_counter()))
 
     def tell(self, name: str) -> dict[str, float]:
         return {

@@ -14,7 +14,7 @@ from engine.hardware import detect
 from engine.jobs import Progress, Step, finish
 from engine.library import Library
 from engine.other_apps import Place
-from engine.scan import FILE, Found, ScanLibrary, digest_of, models_of, pack, recall, unpack
+from engine.scan import FILE, Found, Model, ScanLibrary, pack, recall, unpack
 
 
 @pytest.fixture
@@ -30,13 +30,18 @@ def models(tmp_path: Path, tiny_gguf: Path, tiny_checkpoint: Path) -> Path:
     return folder
 
 
-def job(models: Path, known: str = "", added: tuple[str, ...] = ()) -> ScanLibrary:
+def job(models: Path, known: tuple[str, ...] = (), added: tuple[str, ...] = ()) -> ScanLibrary:
     return ScanLibrary(str(models), pack(added), (), str(models.parent / "cache"), known=known)
 
 
 def sent(found: Found) -> Found:
     """What arrives of `found`."""
     return msgspec.json.decode(msgspec.json.encode(found), type=Found)
+
+
+def told(found: Found) -> list[Model]:
+    """All models of a scan that knew none."""
+    return [unpack(found.new[digest], Model) for digest in found.digests]
 
 
 def test_it_finds_what_the_library_lists(models: Path, tmp_path: Path, tiny_gguf: Path) -> None:
@@ -52,7 +57,7 @@ def test_it_finds_what_the_library_lists(models: Path, tmp_path: Path, tiny_gguf
 
     found = sent(finish(scan.run()))
 
-    arrived = models_of(found.pieces)
+    arrived = told(found)
     assert tuple(model.entry for model in arrived) == entries
     assert [model.estimate for model in arrived] == [library.estimate(x) for x in entries]
     assert any(model.estimate for model in arrived)
@@ -61,51 +66,45 @@ def test_it_finds_what_the_library_lists(models: Path, tmp_path: Path, tiny_gguf
     assert found.computer.memory_total_bytes == detect().memory_total_bytes
 
 
-def test_what_is_known_is_not_sent_again(models: Path) -> None:
+def test_only_what_is_new_is_sent(models: Path, tiny_gguf: Path) -> None:
     first = finish(job(models).run())
-    again = finish(job(models, known=first.digest).run())
-    assert again.digest == first.digest and again.pieces == ()
+    assert tuple(first.new) and set(first.new) == set(first.digests)
+    again = finish(job(models, known=first.digests).run())
+    assert again.digests == first.digests and again.new == {}
     assert again.leftovers == first.leftovers
 
-    (models / "Tiny.gguf").unlink()
-    changed = finish(job(models, known=first.digest).run())
-    assert changed.digest != first.digest
-    names = [Path(model.entry.path).name for model in models_of(changed.pieces)]
-    assert names == ["Checkpoint", "broken.gguf"]
+    (models / "Tiny.gguf").rename(models / "Other.gguf")
+    changed = finish(job(models, known=first.digests).run())
+    (new,) = changed.new.values()
+    assert Path(unpack(new, Model).entry.path).name == "Other.gguf"
+    assert len(changed.digests) == 3 and set(changed.digests) - set(changed.new) < set(
+        first.digests
+    )
 
 
 def test_the_next_start_recalls_what_was_found(models: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    assert recall(cache) == ("", ())
+    assert recall(cache) == {}
     found = finish(job(models).run())
-    assert recall(cache) == (found.digest, models_of(found.pieces))
+    recalled = recall(cache)
+    assert tuple(recalled) == found.digests and list(recalled.values()) == told(found)
+    known = tuple(recalled)
+    (models / "broken.gguf").unlink()
+    assert finish(job(models, known=known).run()).digests == tuple(recall(cache)) == known[:-1]
 
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"0.1.0", b"9.9.9\n[]", b"\n\n", b"\xff" * 100, b'[{"entry":1}]', b"[" * 100_000, b'"["'],
+    [b"", b"0.1.0", b"9.9.9\n{}", b"\n\n", b"\xff" * 100, b'{"entry":1}', b"[" * 100_000, b'"["'],
 )
 def test_what_is_no_use_is_not_recalled(tmp_path: Path, models: Path, garbage: bytes) -> None:
-    finish(job(models).run())
+    found = finish(job(models).run())
     file = tmp_path / "cache" / FILE
     version = file.read_bytes().split(b"\n")[0]
     for content in (garbage, version + b"\n" + garbage):
         file.write_bytes(content)
-        assert recall(tmp_path / "cache")[1] == ()
-    assert models_of(finish(job(models).run()).pieces), "and it hinders no scan"
-
-
-def test_many_models_travel_in_pieces(tmp_path: Path, tiny_gguf: Path) -> None:
-    models = tmp_path / "models"
-    models.mkdir()
-    for number in range(250):
-        os.link(tiny_gguf, models / f"{number:03}.gguf")
-
-    found = finish(job(models).run())
-
-    assert [len(models_of([piece])) for piece in found.pieces] == [100, 100, 50]
-    assert len(models_of(found.pieces)) == 250
-    assert digest_of(sent(found).pieces) == found.digest
+        assert recall(tmp_path / "cache") == {}
+    assert finish(job(models).run()).digests == found.digests, "and it hinders no scan"
 
 
 def test_a_step_names_what_is_read_and_a_cancel_keeps_what_was(models: Path) -> None:
@@ -130,8 +129,8 @@ def test_names_that_are_no_text_arrive_as_they_are(models: Path, tiny_gguf: Path
 
     found = sent(finish(scan.run()))
 
-    entries = {model.entry.path: model.entry for model in models_of(found.pieces)}
+    entries = {model.entry.path: model.entry for model in told(found)}
     assert entries[odd].summary and entries[odd].files == (odd,)
     assert entries[lone].problem
-    assert recall(models.parent / "cache") == (found.digest, models_of(found.pieces))
+    assert list(recall(models.parent / "cache").values()) == told(found)
     assert unpack(pack((odd, lone)), tuple[str, ...]) == (odd, lone)
