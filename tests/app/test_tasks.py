@@ -251,7 +251,7 @@ def test_only_what_can_go_on_pauses(qtbot: QtBot, tasks: Tasks) -> None:
 def test_a_paused_shrink_lets_go_of_its_worker_and_goes_on(
     qtbot: QtBot, tasks: Tasks, tmp_path: Path
 ) -> None:
-    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=4)
     out = tmp_path / "small.gguf"
     task = tasks.start(Shrink(str(source), str(out), "Q5_K_M", 1), "Shrinking")
     stages: list[str] = []
@@ -269,7 +269,7 @@ def test_a_paused_shrink_lets_go_of_its_worker_and_goes_on(
 def test_a_paused_shrink_that_is_cancelled_keeps_what_is_done(
     qtbot: QtBot, tasks: Tasks, tmp_path: Path
 ) -> None:
-    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=4)
     out = tmp_path / "small.gguf"
     task = tasks.start(Shrink(str(source), str(out), "Q5_K_M", 1), "Shrinking")
     qtbot.waitUntil(lambda: bool(task.pace.fraction), timeout=PATIENCE_MS)
