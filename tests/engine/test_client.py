@@ -110,13 +110,13 @@ def test_a_good_worker_runs_jobs_in_turn_and_hears_a_cancel(tiny_gguf: Path) -> 
 
 @pytest.mark.parametrize("told", ["cancel", "pause", "the window is gone"])
 def test_only_a_cancel_takes_away_what_a_job_can_go_on_from(tmp_path: Path, told: str) -> None:
-    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=1)
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=2048, n_layers=4)
     job = Shrink(str(source), str(tmp_path / "big.gguf"), "Q5_K_M", 1)
     worker = Worker.start()
     events: queue.Queue[Any] = queue.Queue()
     call = worker.run(job, events.put)
     step: Any = None
-    while not (isinstance(step, Progress) and step.done):
+    while not (isinstance(step, Progress) and step.stage == "Shrinking" and step.done):
         step = events.get(timeout=30).step
     if told == "the window is gone":
         worker.stop()
