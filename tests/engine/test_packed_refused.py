@@ -110,7 +110,10 @@ def test_a_config_that_does_not_fit_the_tensors(tmp_path: Path) -> None:
     ]
     for i, (settings, match) in enumerate(told):
         refused(gptq_folder(tmp_path / str(i), good, **settings), CorruptFile, match)
-    plain = {"model.norm.weight": stored(np.zeros(4, "<f4"))}
+    plain = {
+        "model.norm.weight": stored(np.zeros(4, "<f4")),
+        "odd": stored(np.zeros(4, "<i4")),  # all of it floats is a model that was unpacked
+    }
     config: dict[str, Any] = {"quantization_config": {"quant_method": "awq"}}
     folder = write_packed(tmp_path / "plain", plain, config)
     refused(folder, CorruptFile, "packed with awq, but none of its tensors is")
