@@ -183,7 +183,7 @@ def test_a_download_pauses_lets_the_next_one_go_and_goes_on(
 ) -> None:
     button = JobsButton(tasks)
     qtbot.addWidget(button)
-    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=25_000_000)
+    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=10_000_000)
     task = tasks.start(slowly, "Download Big", "network")
     following = tasks.start(Download("ann/Small-GGUF", str(tmp_path)), "Download Small", "network")
     row = TaskRow(task)
@@ -229,7 +229,7 @@ def wait_for_a_piece(qtbot: QtBot, models: Path) -> list[Path]:
 def test_a_paused_download_is_cancelled_at_once_and_keeps_what_has_come(
     qtbot: QtBot, tasks: Tasks, hub: FakeHub, tmp_path: Path
 ) -> None:
-    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=25_000_000)
+    slowly = Download("ann/Big-GGUF", str(tmp_path), bytes_per_second=10_000_000)
     task = tasks.start(slowly, "Download Big", "network")
     (staging,) = wait_for_a_piece(qtbot, tmp_path)
     task.pause()
@@ -315,7 +315,7 @@ def test_closing_stops_a_download_that_goes_on_after_the_next_start(
     qtbot.addWidget(window)
     window.show()
     models = Path(window.context.settings.value.models_folder)
-    slowly = Download("ann/Big-GGUF", str(models), bytes_per_second=25_000_000)
+    slowly = Download("ann/Big-GGUF", str(models), bytes_per_second=10_000_000)
     window.context.tasks.start(slowly, "Download Big", "network")
     wait_for_a_piece(qtbot, models)
     QTimer.singleShot(50, agree)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
@@ -146,9 +145,14 @@ def test_a_killed_engine_costs_neither_window_nor_answer(
 ) -> None:
     window.chat_with(str(tiny_gguf))
     chat: ChatPage = window.page("chat")
-    chat.session.answer_grew.connect(lambda _text: kill_engine(how))
+    chat.session.answer_grew.connect(lambda _text: kill_engine(chat, how))
     say(qtbot, chat, "Hello")
     qtbot.waitUntil(lambda: chat.session.state == State.CRASHED, timeout=WAIT_MS)
+    while last_message(chat).status == Status.COMPLETE:  # a short answer may be quicker
+        click(qtbot, chat, "Reload the model")
+        qtbot.waitUntil(lambda: chat.session.state == State.READY, timeout=WAIT_MS)
+        say(qtbot, chat, "Hello")
+        qtbot.waitUntil(lambda: chat.session.state == State.CRASHED, timeout=WAIT_MS)
     cut = last_message(chat)
     assert cut.status == Status.FAILED and cut.content and cut.error.message
     chat.session.answer_grew.disconnect()
@@ -156,17 +160,20 @@ def test_a_killed_engine_costs_neither_window_nor_answer(
     click(qtbot, chat, "Reload the model")
     qtbot.waitUntil(lambda: chat.session.state == State.READY, timeout=WAIT_MS)
     kept = window.context.store.path_to(cut.id)
-    assert [message.content for message in kept] == ["Hello", cut.content]
+    assert [message.content for message in kept][-2:] == ["Hello", cut.content]
+    n_messages = len(chat.transcript.views) + 2
     say(qtbot, chat, "Again")
-    qtbot.waitUntil(lambda: settled(chat) and len(chat.transcript.views) == 4, timeout=WAIT_MS)
+    qtbot.waitUntil(
+        lambda: settled(chat) and len(chat.transcript.views) == n_messages, timeout=WAIT_MS
+    )
     assert last_message(chat).status == Status.COMPLETE
 
 
-def kill_engine(how: signal.Signals) -> None:
-    """Kill the worker process of the window, unless that is done already."""
-    for process in psutil.Process().children():
-        if process.status() != psutil.STATUS_ZOMBIE and "worker" in process.cmdline():
-            os.kill(process.pid, how)
+def kill_engine(chat: ChatPage, how: signal.Signals) -> None:
+    """Kill the worker process of the chat, unless that is done already."""
+    worker = chat.session._worker
+    if worker and worker.is_alive:
+        os.kill(worker.pid, how)
 
 
 def test_a_bad_file_is_refused_in_words_and_nothing_is_lost(
