@@ -46,6 +46,7 @@ def test_an_unusual_rotation_is_always_told(case: str) -> None:
         ("gpt-oss-bf16", 150_000.0),
         ("cohere", 500_000.0),
         ("gemma3", 1e6),
+        ("olmo3", 500_000.0),
     ],
 )
 def test_a_base_that_is_not_told_is_that_of_transformers(case: str, theta: float) -> None:
@@ -78,6 +79,9 @@ def test_yarn_sharpens_attention_as_the_config_asks() -> None:
         ("cohere2", {"sliding_window_pattern": 3, "layer_types": ...}, "in other layers"),
         ("deepseek3", {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 1.0,
           "mscale_all_dim": 0.5, "original_max_position_embeddings": 64}}, "mscale"),
+        ("olmo3", {"rope_scaling": ..., "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 5e5},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}, "in its sliding"),
     ],
 )  # fmt: skip
 def test_what_llama_cpp_cannot_do_is_refused(case: str, changes: dict[str, Any], told: str) -> None:
@@ -108,6 +112,7 @@ def test_what_is_damaged_is_named(case: str, changes: dict[str, Any], told: str)
 
 def test_more_of_what_configs_say() -> None:
     assert keys("olmo2", sliding_window=8, layer_types=...)["attention.sliding_window_pattern"]
+    assert "rope.freq_base_swa" not in keys("olmo2")
     assert keys("llama-2", sliding_window=16)["context_length"] > 16  # a Llama has none
     assert keys("mistral", sliding_window=16)["context_length"] == 16
     assert keys("mistral", sliding_window=16, use_sliding_window=False)["context_length"] > 16

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from engine.convert.architecture import Architecture, Declared, Shapes, TensorRule
 from engine.convert.config import Config, unsupported
-from engine.convert.rope import require_full_rotation
+from engine.convert.rope import require_full_rotation, rope_kind, rope_of
 from engine.convert.rules import (
     BUFFERS,
     Layer,
@@ -27,6 +27,7 @@ from engine.convert.transformer import (
     read_transformer,
     sliding_window_keys,
 )
+from engine.gguf_values import Value
 
 
 def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
@@ -37,7 +38,18 @@ def declare_olmo2(config: Config, shapes: Shapes) -> Declared:
     keys = common_keys(config, h, rope_theta=500_000.0 if is_olmo3 else 10_000.0)
     if is_olmo3:
         keys |= sliding_window_keys(config, h.n_layers, period=4)
+        keys["rope.freq_base_swa"] = keys["rope.freq_base"]
+        if _has_other_rotation_in_windows(config, keys["rope.freq_base"]):
+            raise unsupported("another rotation in its sliding windows")
     return Declared(keys, _olmo2_rules(h), ignored=(*BUFFERS, *tied_copies(h)))
+
+
+def _has_other_rotation_in_windows(config: Config, theta: Value) -> bool:
+    """llama.cpp computes windows without a scaling, and with the base of all other layers."""
+    if not config.section("rope_parameters").has("sliding_attention"):
+        return False
+    rope = rope_of(config, "sliding_attention")
+    return rope_kind(rope) != "default" or rope.number("rope_theta", theta.value) != theta.value
 
 
 def declare_olmoe(config: Config, shapes: Shapes) -> Declared:

@@ -1,4 +1,4 @@
-"""OLMo 2 and OLMoE."""
+"""OLMo 2, OLMo 3 and OLMoE."""
 
 from __future__ import annotations
 
@@ -30,6 +30,25 @@ OLMO_2: Config = {
     "transformers_version": "4.47.0.dev0",
     "use_cache": False,
     "vocab_size": n_tokens(tokenizers.OLMO_2) + 2,
+}
+OLMO_3: Config = {
+    **{key: value for key, value in OLMO_2.items() if key != "torch_dtype"},
+    "architectures": ["Olmo3ForCausalLM"],
+    "dtype": "bfloat16",
+    "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+    "max_position_embeddings": 65536,
+    "model_type": "olmo3",
+    "num_hidden_layers": 4,
+    "rope_scaling": {
+        "attention_factor": 1.2079441541679836,
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "factor": 8.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "yarn",
+    },
+    "sliding_window": 8,
+    "transformers_version": "4.57.0",
 }
 OLMOE: Config = {
     "architectures": ["OlmoeForCausalLM"],
@@ -64,5 +83,6 @@ OLMOE: Config = {
 
 RECIPES = (
     Recipe("olmo2", OLMO_2, tokenizers.OLMO_2, dtype="F32"),
+    Recipe("olmo3", OLMO_3, tokenizers.OLMO_2),
     Recipe("olmoe", OLMOE, tokenizers.OLMOE),
 )
