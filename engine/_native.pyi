@@ -132,6 +132,50 @@ def fit_lattice(
     the lattice does not hold. Releases the GIL.
     """
 
+def factor_moment(
+    moment: NDArray[np.float32],
+    order: NDArray[np.int32],
+    feedback: NDArray[np.float32],
+    pivots: NDArray[np.float32],
+    n_threads: int = 0,
+) -> bool:
+    """Factors moment[order, order] = F diag(D) F^T, F upper triangular with ones on its diagonal.
+
+    `moment` [n, n] is symmetric; written: `feedback` = F [n, n], `pivots` = D [n]. F[i, j] is the
+    part of the error in column i (of the order) that a later column j makes up for. False if the
+    moment is not positive definite. Releases the GIL, as the two below.
+    """
+
+def round_rows(
+    ggml_type: str,
+    rows: NDArray[np.float32],
+    moment: NDArray[np.float32],
+    order: NDArray[np.int32],
+    feedback: NDArray[np.float32],
+    pivots: NDArray[np.float32],
+    blocks: NDArray[np.uint8],
+    errors: NDArray[np.float64],
+    with_feedback: bool,
+    n_sweeps: int,
+    n_refits: int,
+    n_threads: int = 0,
+) -> None:
+    """Improves `blocks` [n_rows, row_bytes], which hold `rows` [n_rows, n] as `ggml_type`.
+
+    First the codes by error feedback, then `n_refits` + 1 times `n_sweeps` sweeps over the codes,
+    with the scales fitted in between. A row changes only where its error (w - v) H (w - v)^T falls;
+    `errors` [n_rows] tells it, H being `moment`. Numbers must be finite. Raises ValueError for a
+    type that is no scalar one and for shapes that do not fit.
+    """
+
+def multiply(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    out: NDArray[np.float32],
+    n_threads: int = 0,
+) -> None:
+    """Computes out = left @ right, the same bits whatever the number of threads."""
+
 def memory_breakdown(function: int, context: int) -> list[tuple[int, int, int, int]]:
     """What a llama_context takes: (buffer type, bytes of weights, of cache, of compute buffers).
 

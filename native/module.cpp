@@ -11,15 +11,20 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "abort_flag.hpp"
 #include "bandwidth.hpp"
 #include "codes.hpp"
+#include "curvature.hpp"
 #include "floats.hpp"
 #include "gguf_strings.hpp"
 #include "kl_divergence.hpp"
 #include "lattice.hpp"
 #include "memory_breakdown.hpp"
+#include "products.hpp"
+#include "rounding.hpp"
+#include "scalar_blocks.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -196,6 +201,62 @@ std::size_t fit_lattice(const Matrix<const float> &values, const std::string &st
                           static_cast<snug::StoredFloat>(stored_place), kind, span_of(blocks));
 }
 
+bool is_order(std::span<const std::int32_t> order) {
+    std::vector<bool> seen(order.size());
+    for (const std::int32_t i : order) {
+        if (i < 0 || static_cast<std::size_t>(i) >= order.size() || seen[static_cast<std::size_t>(i)])
+            return false;
+        seen[static_cast<std::size_t>(i)] = true;
+    }
+    return true;
+}
+
+bool factor_moment(const Matrix<const float> &moment, const Vector<const std::int32_t> &order,
+                   const Matrix<float> &feedback, const Vector<float> &pivots,
+                   unsigned n_threads) {
+    const std::size_t n = order.size();
+    for (const std::size_t size : {moment.shape(0), moment.shape(1), feedback.shape(0),
+                                   feedback.shape(1), pivots.size()})
+        if (size != n) throw nb::value_error("moment, order, feedback and pivots must fit each other");
+    if (!is_order(span_of(order))) throw nb::value_error("order must name each column once");
+    const nb::gil_scoped_release unlocked;
+    return snug::factor_moment(span_of(moment), span_of(order), span_of(feedback), span_of(pivots),
+                               n_threads);
+}
+
+void round_rows(const std::string &type_name, const Matrix<const float> &rows,
+                const Matrix<const float> &moment, const Vector<const std::int32_t> &order,
+                const Matrix<const float> &feedback, const Vector<const float> &pivots,
+                const Matrix<std::uint8_t> &blocks, const Vector<double> &errors,
+                bool with_feedback, unsigned n_sweeps, unsigned n_refits, unsigned n_threads) {
+    const snug::BlockType *const type = snug::find_block_type(type_name);
+    if (type == nullptr) throw nb::value_error("no scalar type has this name");
+    const std::size_t n_rows = rows.shape(0);
+    const std::size_t n = rows.shape(1);
+    for (const std::size_t size : {moment.shape(0), moment.shape(1), feedback.shape(0),
+                                   feedback.shape(1), pivots.size(), order.size()})
+        if (size != n) throw nb::value_error("the curvature must be that of the rows");
+    if (!is_order(span_of(order))) throw nb::value_error("order must name each column once");
+    if (n % type->n_elements != 0 || blocks.shape(0) != n_rows || errors.size() != n_rows ||
+        blocks.shape(1) != n / type->n_elements * type->n_bytes)
+        throw nb::value_error("blocks must be those of the rows");
+    const snug::Curvature curvature{span_of(moment), span_of(order), span_of(feedback),
+                                    span_of(pivots)};
+    const nb::gil_scoped_release unlocked;
+    snug::round_rows(*type, span_of(rows), curvature, {with_feedback, n_sweeps, n_refits},
+                     span_of(blocks), span_of(errors), n_threads);
+}
+
+void multiply(const Matrix<const float> &left, const Matrix<const float> &right,
+              const Matrix<float> &out, unsigned n_threads) {
+    if (left.shape(1) != right.shape(0) || out.shape(0) != left.shape(0) ||
+        out.shape(1) != right.shape(1))
+        throw nb::value_error("the matrices must fit each other");
+    const nb::gil_scoped_release unlocked;
+    snug::multiply(span_of(left), span_of(right), left.shape(1), right.shape(1), span_of(out),
+                   n_threads);
+}
+
 nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
     nb::list found;
     for (const auto &[type, weights, cache, compute] : snug::memory_breakdown(function, context))
@@ -236,6 +297,17 @@ NB_MODULE(_native, m) {
 
     m.def("fit_lattice", &fit_lattice, "values"_a.noconvert(), "stored"_a, "lattice"_a,
           "blocks"_a.noconvert());
+
+    m.def("factor_moment", &factor_moment, "moment"_a.noconvert(), "order"_a.noconvert(),
+          "feedback"_a.noconvert(), "pivots"_a.noconvert(), "n_threads"_a = 0);
+
+    m.def("round_rows", &round_rows, "ggml_type"_a, "rows"_a.noconvert(), "moment"_a.noconvert(),
+          "order"_a.noconvert(), "feedback"_a.noconvert(), "pivots"_a.noconvert(),
+          "blocks"_a.noconvert(), "errors"_a.noconvert(), "with_feedback"_a, "n_sweeps"_a,
+          "n_refits"_a, "n_threads"_a = 0);
+
+    m.def("multiply", &multiply, "left"_a.noconvert(), "right"_a.noconvert(), "out"_a.noconvert(),
+          "n_threads"_a = 0);
 
     m.def("unpack_codes", &unpack_codes, "packed"_a.noconvert(), "chunk_bytes"_a, "n_bits"_a,
           "positions"_a.noconvert(), "codes"_a.noconvert());

@@ -1,0 +1,228 @@
+"""Rounding a tensor's rows so that its output changes least, not its weights.
+
+For inputs x the output of a row w changes by (w - v) x when the file holds v, by
+(w - v) H (w - v)^T in the mean of its square, H = E[x x^T]. The scales of ggml's own quantization
+are where it starts (docs/quantization.md, Rounding).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.errors import EngineError
+from engine.ggml_types import GgmlType
+from engine.llama.ggml import dequantize_rows, quantize_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# weight = scale * level - minimum, one code a weight: what native/scalar_blocks.cpp knows.
+SCALAR_TYPES = frozenset(
+    {
+        GgmlType.Q2_K,
+        GgmlType.Q3_K,
+        GgmlType.Q4_K,
+        GgmlType.Q5_K,
+        GgmlType.Q6_K,
+        GgmlType.Q8_0,
+        GgmlType.Q4_0,
+        GgmlType.Q4_1,
+        GgmlType.Q5_0,
+        GgmlType.Q5_1,
+        GgmlType.IQ4_NL,
+        GgmlType.IQ4_XS,
+    }
+)
+
+
+class Curvature(msgspec.Struct, frozen=True):
+    """How much each pair of columns counts: E[x x^T], damped, and its factor.
+
+    Wide rows may have their columns in blocks of equal width that do not know of each other:
+    `moment` [n_blocks, n, n] over a mean diagonal of 1, `order` [n_blocks, n] in which columns are
+    rounded (those that count most first), `feedback` [n_blocks, n, n] and `pivots` [n_blocks, n]
+    with moment[order, order] = feedback diag(pivots) feedback^T.
+    """
+
+    moment: NDArray[np.float32]
+    order: NDArray[np.int32]
+    feedback: NDArray[np.float32]
+    pivots: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        second_moment: NDArray[np.float32],
+        n_tokens: int,
+        damping: float = 0.01,
+        n_threads: int = 1,
+    ) -> Curvature:
+        """Prepare E[x x^T] over `n_tokens`, [n, n] or its diagonal blocks [n_blocks, n, n].
+
+        `damping` is what is added to the diagonal, of its mean; more is where tokens are few
+        (GPTQ, arXiv 2210.17323, section 3.3), and ten times as much, up to 1, as long as the
+        factor does not exist. Columns that no token used count as little as that. Raises
+        EngineError for what is no second moment: NaN, infinity, a negative diagonal.
+        """
+        import numpy as np
+
+        blocks = second_moment[np.newaxis] if second_moment.ndim == 2 else second_moment
+        n = blocks.shape[-1]
+        diagonal = np.diagonal(blocks, axis1=1, axis2=2).astype(np.float64)
+        mean = float(diagonal.mean())
+        if not np.isfinite(blocks).all() or diagonal.min(initial=0) < 0:
+            raise EngineError(
+                "The calibration statistics are damaged.", hint="Calibrate the model again."
+            )
+        if n_tokens < 4 * n:
+            damping *= 5 if n_tokens >= n else 10
+        factored = [_factor(block, mean, damping, n_threads) for block in blocks]
+        return cls(*(np.stack(parts) for parts in zip(*factored, strict=True)))
+
+
+def _factor(
+    block: NDArray[np.float32], mean: float, damping: float, n_threads: int
+) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    import numpy as np
+
+    from engine import _native
+
+    n = len(block)
+    moment = block / np.float32(mean) if mean > 0 else np.zeros_like(block)
+    moment = np.ascontiguousarray((moment + moment.T) * np.float32(0.5))
+    diagonal = np.diagonal(moment).copy()
+    order = np.argsort(-diagonal, kind="stable").astype(np.int32)
+    feedback, pivots = np.empty((n, n), np.float32), np.empty(n, np.float32)
+    while damping < 1:
+        np.fill_diagonal(moment, diagonal + np.float32(damping))
+        if _native.factor_moment(moment, order, feedback, pivots, n_threads):
+            return moment, order, feedback, pivots
+        damping *= 10
+    # Nothing is known of how columns go together that arithmetic could use: each by itself.
+    moment = np.diag(diagonal + np.float32(1))
+    return moment, order, np.eye(n, dtype=np.float32), np.diagonal(moment)[order].copy()
+
+
+def round_rows(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    curvature: Curvature,
+    importance: NDArray[np.float32],
+    n_threads: int = 1,
+    sweeps: int = 2,
+    refits: int = 1,
+) -> NDArray[np.uint8]:
+    """Round rows to `ggml_type`: float32 [n_rows, n_cols] -> bytes [n_rows, row_bytes].
+
+    `importance` [n_cols] is the mean square of each input, for ggml's own choice of scales. No row
+    has a greater (w - v) H (w - v)^T than ggml's. The bytes do not depend on `n_threads`, nor on
+    which rows come together. `sweeps` over the codes follow each choice of scales, of which there
+    are `refits` more than ggml's. Other types than SCALAR_TYPES get ggml's bytes. Raises
+    UnsupportedTensor as quantize_rows.
+    """
+    import numpy as np
+
+    from engine import _native
+
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
+    if not importance.any():  # ggml would store nothing but zeros
+        importance = np.ones_like(importance)
+    stored = quantize_rows(ggml_type, rows, importance)
+    if ggml_type not in SCALAR_TYPES or not rows.size:
+        return stored
+    n_blocks, n_cols = curvature.order.shape
+    row_bytes = ggml_type.row_bytes(n_cols)
+    errors = np.empty(len(rows))
+    for i in range(n_blocks):
+        part = np.ascontiguousarray(rows[:, i * n_cols : (i + 1) * n_cols])
+        blocks = np.ascontiguousarray(stored[:, i * row_bytes : (i + 1) * row_bytes])
+        _native.round_rows(
+            ggml_type.name,
+            part,
+            curvature.moment[i],
+            curvature.order[i],
+            curvature.feedback[i],
+            curvature.pivots[i],
+            blocks,
+            errors,
+            True,
+            sweeps,
+            refits,
+            n_threads,
+        )
+        stored[:, i * row_bytes : (i + 1) * row_bytes] = blocks
+    return stored
+
+
+def keep_better(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    ours: NDArray[np.uint8],
+    stock: NDArray[np.uint8],
+    held_out: NDArray[np.float32],
+    n_threads: int = 1,
+) -> NDArray[np.uint8]:
+    """Return `ours` where it changes the output on inputs not fitted to less than `stock` does.
+
+    `held_out` is [n_samples, n_cols]; judged row by row by the sum of ((w - v) x)^2.
+    """
+    import numpy as np
+
+    error = held_out_errors(ggml_type, rows, ours, held_out, n_threads)
+    of_stock = held_out_errors(ggml_type, rows, stock, held_out, n_threads)
+    return np.where((error <= of_stock)[:, np.newaxis], ours, stock)
+
+
+def held_out_errors(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    stored: NDArray[np.uint8],
+    held_out: NDArray[np.float32],
+    n_threads: int = 1,
+) -> NDArray[np.float64]:
+    """Return the mean of ((w - v) x)^2 over the samples [n_samples, n_cols] for each row."""
+    import numpy as np
+
+    changes = _product(rows - dequantize_rows(ggml_type, stored), held_out.T, n_threads)
+    errors: NDArray[np.float64] = np.square(changes, dtype=np.float64).mean(axis=1)
+    return errors
+
+
+def relative_error(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    stored: NDArray[np.uint8],
+    curvature: Curvature,
+    n_threads: int = 1,
+) -> float:
+    """Return the part of the output's energy that rounding changes, tr(D H D^T) / tr(W H W^T)."""
+    changed = _energy(rows - dequantize_rows(ggml_type, stored), curvature, n_threads)
+    whole = _energy(rows, curvature, n_threads)
+    return changed / whole if whole > 0 else 0.0
+
+
+def _energy(rows: NDArray[np.float32], curvature: Curvature, n_threads: int) -> float:
+    import numpy as np
+
+    n = curvature.order.shape[1]
+    energy = 0.0
+    for i, moment in enumerate(curvature.moment):
+        part = rows[:, i * n : (i + 1) * n]
+        energy += float(np.multiply(_product(part, moment, n_threads), part, dtype=float).sum())
+    return energy
+
+
+def _product(
+    left: NDArray[np.float32], right: NDArray[np.float32], n_threads: int
+) -> NDArray[np.float32]:
+    """Return left @ right; unlike numpy's, its bits do not depend on threads or on other rows."""
+    import numpy as np
+
+    from engine import _native
+
+    out = np.empty((left.shape[0], right.shape[1]), np.float32)
+    _native.multiply(np.ascontiguousarray(left), np.ascontiguousarray(right), out, n_threads)
+    return out

@@ -1,0 +1,93 @@
+#include "curvature.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "parallel.hpp"
+#include "products.hpp"
+
+namespace snug {
+namespace {
+
+constexpr std::size_t n_panel = 64;
+
+// The rows of the upper factor C of A = C^T C, in place; a row is of use from its diagonal on.
+struct Factor {
+    std::size_t n;
+    std::size_t stride;
+    std::vector<double> rows;
+
+    explicit Factor(std::size_t size)
+        : n(size),
+          // Whole tiles of rows, and no stride that maps rows onto each other in a cache.
+          stride((size + n_lanes - 1) / n_lanes * n_lanes + 8),
+          rows((stride + n_lanes) * stride) {}
+
+    double *row(std::size_t i) noexcept { return rows.data() + i * stride; }
+};
+
+bool factor_panel(Factor &factor, std::size_t first, std::size_t last, double floor) noexcept {
+    for (std::size_t j = first; j < last; ++j) {
+        double *const row = factor.row(j);
+        if (!(row[j] > floor)) return false;  // a NaN, too
+        const double inverse = 1.0 / std::sqrt(row[j]);
+        for (std::size_t k = j; k < factor.n; ++k) row[k] *= inverse;
+        for (std::size_t i = j + 1; i < last; ++i) {
+            double *const later = factor.row(i);
+            const double part = row[i];
+#pragma omp simd
+            for (std::size_t k = i; k < factor.n; ++k) later[k] -= part * row[k];
+        }
+    }
+    return true;
+}
+
+bool factor_in_place(Factor &factor, double floor, unsigned n_threads) {
+    for (std::size_t first = 0; first < factor.n; first += n_panel) {
+        const std::size_t last = std::min(first + n_panel, factor.n);
+        if (!factor_panel(factor, first, last, floor)) return false;
+        const auto update = [&factor, first, last](std::size_t tile) {
+            const std::size_t start = last + tile * n_lanes;
+            std::vector<double> left((last - first) * n_lanes);
+            for (std::size_t j = first; j < last; ++j)
+                for (std::size_t r = 0; r < n_lanes; ++r)
+                    left[(j - first) * n_lanes + r] = -factor.row(j)[start + r];
+            add_products(left.data(), last - first, factor.row(first) + start, factor.stride,
+                         factor.row(start) + start, factor.stride, factor.n - start);
+        };
+        for_each_piece((factor.n - last + n_lanes - 1) / n_lanes, n_threads, update);
+    }
+    return true;
+}
+
+}  // namespace
+
+bool factor_moment(std::span<const float> moment, std::span<const std::int32_t> order,
+                   std::span<float> feedback, std::span<float> pivots, unsigned n_threads) {
+    // The last column comes first: the wanted factor is the transposed one, read backwards.
+    const std::size_t n = order.size();
+    Factor factor(n);
+    double mean = 0.0;
+    for (std::size_t i = 0; i < n; ++i) {
+        const auto source = static_cast<std::size_t>(order[n - 1 - i]) * n;
+        for (std::size_t j = 0; j < n; ++j)
+            factor.row(i)[j] = static_cast<double>(
+                moment[source + static_cast<std::size_t>(order[n - 1 - j])]);
+        mean += factor.row(i)[i] / static_cast<double>(n);
+    }
+    if (!factor_in_place(factor, mean * 1e-9, n_threads)) return false;
+    for (std::size_t i = 0; i < n; ++i) {
+        float *const out = feedback.data() + i * n;
+        for (std::size_t j = 0; j < i; ++j) out[j] = 0.0F;
+        for (std::size_t j = i; j < n; ++j) {
+            const double *const row = factor.row(n - 1 - j);
+            out[j] = static_cast<float>(row[n - 1 - i] / row[n - 1 - j]);
+        }
+        const double root = factor.row(n - 1 - i)[n - 1 - i];
+        pivots[i] = static_cast<float>(root * root);
+    }
+    return true;
+}
+
+}  // namespace snug
