@@ -3,8 +3,10 @@
 PYTHON ?= python3
 VENV := .venv/bin
 OFFSCREEN := QT_QPA_PLATFORM=offscreen
+# Where packages are made; what lies there makes the next time quick.
+BUILD ?= build/package
 
-.PHONY: help run test check format screenshots bench bench-native record-upstream clean
+.PHONY: help run test check format screenshots bench bench-native record-upstream bundle clean
 
 help:
 	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
@@ -15,6 +17,7 @@ help:
 	@echo "make bench [MODEL=path]  speed of a model: prompt processing, token generation"
 	@echo "make bench-native        speed of the native kernels against numpy"
 	@echo "make record-upstream     record what transformers and llama.cpp's converter make of tiny models"
+	@echo "make bundle              the folder that packages carry, in build/package/dist"
 	@echo "make clean               remove all that was installed and built"
 
 run:
@@ -29,7 +32,7 @@ check:
 	@$(PYTHON) packaging/setup.py check
 	$(VENV)/ruff check
 	$(VENV)/ruff format --check
-	$(VENV)/mypy --strict app engine tests packaging
+	$(VENV)/mypy --strict app engine tests packaging native
 
 format:
 	@$(PYTHON) packaging/setup.py check
@@ -52,6 +55,10 @@ bench-native:
 record-upstream:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python -m tests.record $(ARGS)
+
+bundle:
+	@$(PYTHON) packaging/setup.py check
+	$(VENV)/python packaging/bundle.py $(BUILD) $(ARGS)
 
 clean:
 	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -36,10 +36,10 @@ SWITCH_S = 0.0001
 def main(arguments: list[str] | None = None) -> int:
     """Run the app until its window closes; returns the exit status."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words[:1] == ["worker"]:  # a frozen app is its own engine
-        from engine.worker import main as run_worker
+    if words and _parse(words).selftest:
+        from app.selftest import selftest
 
-        return run_worker()
+        return selftest(_has_display())
     model = _model(words)
     if not _has_display():
         return _in_terminal(model)
@@ -185,6 +185,9 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("snug", description="Shrink models and chat with them.")
     parser.add_argument(
         "model", nargs="?", help="a GGUF file to chat with, or a checkpoint folder to shrink"
+    )
+    parser.add_argument(
+        "--selftest", action="store_true", help="try this installation, and tell as JSON"
     )
     parser.add_argument("--version", action="version", version=f"snug {__version__}")
     return parser.parse_args(words)

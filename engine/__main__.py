@@ -2,9 +2,14 @@
 
 import sys
 
-if __name__ == "__main__":
+
+def main() -> int:
     if sys.argv[1:] == ["worker"]:
-        from engine.worker import main
+        from engine.worker import main as run
     else:
-        from engine.cli import main
+        from engine.cli import main as run
+    return run()
+
+
+if __name__ == "__main__":
     sys.exit(main())

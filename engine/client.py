@@ -146,6 +146,8 @@ class Worker:
             # Not the user's folder: llama.cpp would run what it finds there as a backend.
             cwd=Path(__file__).parent,
             env=worker_environment(),
+            # On Windows a console program would open a black window beside ours.
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         return cls(process, on_exit)
 
@@ -306,9 +308,10 @@ def _not_text(job: Any, error: UnicodeEncodeError) -> EngineError:
 
 
 def worker_command() -> list[str]:
-    """The absolute command line of a worker, in a checkout and in a frozen app."""
+    """The absolute command line of a worker, in a checkout and in a package (one folder)."""
     if getattr(sys, "frozen", False):
-        return [sys.executable, "worker"]
+        program = Path(sys.executable)
+        return [str(program.with_name("snug-engine").with_suffix(program.suffix)), "worker"]
     return [sys.executable, "-P", "-m", "engine", "worker"]
 
 

@@ -73,6 +73,13 @@ class Device(msgspec.Struct, frozen=True):
     shares_main_memory: bool = False
 
 
+class Backend(msgspec.Struct, frozen=True):
+    """One of ggml's backends, and the file with its code."""
+
+    name: str
+    file: str
+
+
 class Computer(msgspec.Struct, frozen=True):
     """What there is to run a model on; `memory_available_bytes` can be taken without swapping."""
 

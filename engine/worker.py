@@ -49,6 +49,7 @@ from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
 from engine.scan import ScanLibrary
+from engine.selftest import SelfTest
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ AnyJob = (
     | MoveModels
     | FindDuplicates
     | ScanLibrary
+    | SelfTest
 )
 
 GRACE_S = 5.0

@@ -128,7 +128,9 @@ def make_venv() -> None:
 
 
 def install_packages() -> None:
-    wanted = [name for name in requirements() if not name.startswith("llama-cpp-python")]
+    wanted = [
+        name for name in requirements("build", "dev") if not name.startswith("llama-cpp-python")
+    ]
     print("Installing packages.", flush=True)
     pip_install(wanted, "Installing packages", "packages")
 
@@ -204,7 +206,7 @@ def venv_key() -> str:
 
 
 def packages_key() -> str:
-    return digest(venv_version(), CONSTRAINTS.read_text("utf-8"), *requirements())
+    return digest(venv_version(), CONSTRAINTS.read_text("utf-8"), *requirements("build", "dev"))
 
 
 def llama_key() -> str:
@@ -234,13 +236,13 @@ def venv_version() -> str:
     return (VENV / "pyvenv.cfg").read_text("utf-8")
 
 
-def requirements() -> list[str]:
-    """Returns all that pyproject.toml asks for, of the app and of those who work on it."""
+def requirements(*groups: str) -> list[str]:
+    """Returns what pyproject.toml asks for, of the app and for those `groups` of work on it."""
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    groups = project["dependency-groups"]
-    return [*project["project"]["dependencies"], *groups["build"], *groups["dev"]]
+    more = [name for group in groups for name in project["dependency-groups"][group]]
+    return [*project["project"]["dependencies"], *more]
 
 
 def pinned(package: str) -> str:

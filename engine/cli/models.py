@@ -1,4 +1,4 @@
-"""Verbs about models and where they run: devices, inspect, fit."""
+"""Verbs about models and where they run: devices, inspect, fit, selftest."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def devices(args: argparse.Namespace) -> Any:
             sizes += f"{format_bytes(device.memory_free_bytes)} free"
             print(f"Device     {device.name} ({device.kind}): {device.description}, {sizes}")
     return computer
+
+
+def selftest(args: argparse.Namespace) -> Any:
+    from engine.selftest import SelfTest
+
+    tested = run_job(SelfTest(), args)
+    if not args.json:
+        print(msgspec.json.format(msgspec.json.encode(tested)).decode())
+    return tested
 
 
 def inspect(args: argparse.Namespace) -> Any:

@@ -21,7 +21,7 @@ from engine.cli.library import (
 )
 from engine.cli.lora import add_lora_options
 from engine.cli.make import convert, quality, recommend, shrink
-from engine.cli.models import devices, fit, inspect
+from engine.cli.models import devices, fit, inspect, selftest
 from engine.cli.talk import bench, chat
 from engine.cli.try_out import try_out
 from engine.fit.run import KvType
@@ -47,6 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--folder", type=Path, default=Path(), help="for the shrunk model")
 
     verb("devices", devices, "Show this computer: memory, processor, graphics.")
+
+    verb("selftest", selftest, "Try this installation: what is here, and what it answers.")
 
     sub = verb("inspect", inspect, "Say what a GGUF file or a checkpoint folder is.")
     sub.add_argument("model", type=Path)

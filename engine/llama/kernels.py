@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import logging
 from collections.abc import Mapping
 
 from engine._native import dot_bandwidth, read_bandwidth
 from engine.ggml_types import GgmlType
-from engine.llama.library import library
-
-log = logging.getLogger(__name__)
+from engine.llama.backends import cpu_function
 
 MEASURED_BYTES = 128 << 20
 N_COLS = 4096
@@ -38,15 +35,8 @@ def weight_bandwidth(bytes_by_type: Mapping[GgmlType, int], n_threads: int) -> f
 
 
 def _bandwidth(of: GgmlType, n_threads: int) -> float:
-    try:
-        traits = (
-            library()
-            .function("ggml_get_type_traits_cpu", ctypes.POINTER(_CpuTraits), ctypes.c_int)(int(of))
-            .contents
-        )
-    except AttributeError as error:  # in a build whose CPU kernels are a module of their own
-        log.info("the kernels cannot be measured: %s", error)
-        return read_bandwidth(n_threads, MEASURED_BYTES)
+    get_traits = cpu_function("ggml_get_type_traits_cpu", ctypes.POINTER(_CpuTraits), ctypes.c_int)
+    traits = get_traits(int(of)).contents
     if not traits.vec_dot:
         return read_bandwidth(n_threads, MEASURED_BYTES)
     return dot_bandwidth(

@@ -29,6 +29,8 @@ _DEBUG, _INFO, _CONTINUED = 1, 2, 5
 class Library:
     """llama.cpp: `c` is its C API, `function` finds what `llama_cpp` does not declare.
 
+    `version` is that of the binding, which pins llama.cpp.
+
     `log_lines` holds the end of its log. llama.cpp logs file names and figures, never text of a
     conversation, and Snug keeps it out of stdout.
     """
@@ -36,9 +38,11 @@ class Library:
     def __init__(self) -> None:
         # This variable names a shared library to run, and the user never set it for Snug.
         os.environ.pop("GGML_BACKEND_PATH", None)
+        from llama_cpp import __version__
         from llama_cpp import llama_cpp as c
 
         self.c: Any = c
+        self.version = str(__version__)
         self.log_lines: collections.deque[str] = collections.deque(maxlen=LOG_LINES)
         self._line = ""
         self._level = _DEBUG

@@ -1,0 +1,58 @@
+"""What is done to a frozen folder; making one is for `make package-test`."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import distribution
+from pathlib import Path
+
+import bundle
+import notices
+import pytest
+import setup
+
+
+def test_a_file_that_is_there_twice_becomes_a_link(tmp_path: Path) -> None:
+    library = b"\x7fELF" + bytes(bundle.SAME_BYTES)
+    (tmp_path / "lib").mkdir()
+    for name, data in (("a.so", library), ("lib/b.so", library), ("c.so", library + b"!")):
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "small").write_bytes(b"x")
+    (tmp_path / "small2").write_bytes(b"x")
+    bundle.link_what_is_twice(tmp_path)
+    links = {path.name: path for path in tmp_path.rglob("*") if path.is_symlink()}
+    assert set(links) == {"b.so"}
+    assert (
+        not links["b.so"].readlink().is_absolute()
+    )  # the folder is moved to where it is installed
+    assert links["b.so"].read_bytes() == library
+
+
+def test_a_bundle_that_does_not_work_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "snug"
+    program.write_text("#!/bin/sh\necho no library >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(setup.Failed, match="no library"):
+        bundle.try_out(tmp_path)
+
+
+def test_what_was_collected_is_read_from_pyinstaller(tmp_path: Path) -> None:
+    files = distribution("msgspec").files or []
+    module = next(str(f.locate()) for f in files if f.name == "__init__.py")
+    (tmp_path / "Analysis-00.toc").write_text(repr((["x"], [("msgspec", module, "PYMODULE")])))
+    (tmp_path / "COLLECT-00.toc").write_text(repr(([("snug", "/b/snug", "EXECUTABLE")],)))
+    assert notices.collected(tmp_path) == {Path(module), Path("/b/snug")}
+
+
+def test_a_licence_in_a_word() -> None:
+    assert notices.licence_of(distribution("numpy")).startswith("BSD-3-Clause")
+    assert notices.licence_of(distribution("llama_cpp_python")) == "MIT"
+
+
+def test_the_list_of_parts_is_a_bill_of_materials() -> None:
+    part = notices.Part("Qt", "6.11", "LGPL-3.0", "pkg:pypi/pyside6@6.11", ())
+    bill = json.loads(notices.bill_of_materials([part]))
+    assert bill["bomFormat"] == "CycloneDX"
+    (component,) = bill["components"]
+    assert (component["name"], component["version"]) == ("Qt", "6.11")
+    assert notices.listed([part]).endswith("Qt 6.11: LGPL-3.0\n")
