@@ -78,11 +78,11 @@ bool factor_moment(std::span<const float> moment, std::span<const std::int32_t> 
     }
     if (!factor_in_place(factor, mean * 1e-9, n_threads)) return false;
     for (std::size_t i = 0; i < n; ++i) {
-        float *const out = feedback.data() + i * n;
-        for (std::size_t j = 0; j < i; ++j) out[j] = 0.0F;
         for (std::size_t j = i; j < n; ++j) {
             const double *const row = factor.row(n - 1 - j);
-            out[j] = static_cast<float>(row[n - 1 - i] / row[n - 1 - j]);
+            const auto part = static_cast<float>(row[n - 1 - i] / row[n - 1 - j]);
+            feedback[i * n + j] = part;
+            feedback[j * n + i] = part;
         }
         const double root = factor.row(n - 1 - i)[n - 1 - i];
         pivots[i] = static_cast<float>(root * root);

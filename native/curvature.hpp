@@ -20,7 +20,7 @@ struct Curvature {
 };
 
 /// Writes F and D of moment[order, order] = F diag(D) F^T, F upper triangular with ones on its
-/// diagonal: `feedback` [n * n], `pivots` [n]. False if the moment is not positive definite, to the
+/// diagonal: `feedback` [n * n] is F and, below the diagonal, F^T; `pivots` [n] is D. False if the moment is not positive definite, to the
 /// precision of float. F[i][j] is what an error in column i adds to the target of a later column j
 /// (LDLQ of QuIP, arXiv 2307.13304, the same as -inv(H)'s row of GPTQ, arXiv 2210.17323).
 bool factor_moment(std::span<const float> moment, std::span<const std::int32_t> order,

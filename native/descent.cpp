@@ -3,23 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
-
-#include "floats.hpp"
+#include <utility>
 
 namespace snug {
 namespace {
 
 // So many columns are refitted before the others hear of it: the largest block.
 constexpr std::size_t n_window = Block::max_elements;
-
-Lanes<float> as_halves(const Lanes<float> &numbers) noexcept {
-    Lanes<std::uint16_t> halves;
-    Lanes<float> rounded;
-    float_to_half(numbers, halves);
-    half_to_float(halves, rounded);
-    return rounded;
-}
 
 // How the error changes when a * p + b * q is added to the weights: 2 (a gp + b gq) + a a pHp +
 // 2 a b pHq + b b qHq. What rounding could have made of nothing does not count.
@@ -53,20 +43,23 @@ struct Descent::Window {
     std::array<Lanes<float>, n_window> changes;
     std::array<Lanes<float>, n_window> p;  // work space
     std::array<Lanes<float>, n_window> q;
+    GroupChoice choice;
 };
 
-Descent::Descent(WeightTile &of_tile, const Curvature &of_curvature)
-    : tile(of_tile), curvature(of_curvature), gradient(n_lanes * tile.stride) {
-    std::vector<Lanes<float>> errors(n_window);
-    for (std::size_t first = 0; first < tile.n_cols; first += n_window) {
-        const std::size_t n = std::min(n_window, tile.n_cols - first);
-        for (std::size_t j = 0; j < n; ++j) {
-            tile.values_of(first + j, errors[j]);
-            for (std::size_t r = 0; r < n_lanes; ++r) errors[j][r] -= tile.row(r)[first + j];
-        }
-        add_products(errors[0].data(), n, curvature.moment_row(first), tile.n_cols,
-                     gradient.data(), tile.stride, tile.n_cols);
+Descent::Descent(WeightTile &of_tile, const Curvature &of_curvature,
+                 const GroupFactors &of_groups, LaneRows at_first)
+    : tile(of_tile), curvature(of_curvature), factors(of_groups), gradient(std::move(at_first)) {}
+
+Lanes<double> Descent::errors() const noexcept {
+    Lanes<double> sums{};
+    Lanes<float> values;
+    for (std::size_t j = 0; j < tile.n_cols; ++j) {
+        tile.values_of(j, values);
+        for (std::size_t r = 0; r < n_lanes; ++r)
+            sums[r] += static_cast<double>((values[r] - tile.rows.row(r)[j]) *
+                                           gradient.row(r)[j]);
     }
+    return sums;
 }
 
 std::size_t Descent::sweep_codes() {
@@ -81,13 +74,13 @@ std::size_t Descent::sweep_codes() {
         Lanes<std::uint8_t> nearest;
         tile.values_of(column, values);
         for (std::size_t r = 0; r < n_lanes; ++r)
-            best[r] = values[r] - gradient_row(r)[column] * inverse;
-        tile.round(column, best, nearest, moved);
+            best[r] = values[r] - gradient.row(r)[column] * inverse;
+        round_to(tile.type, tile.group_of(column), best, nearest, moved);
         for (std::size_t r = 0; r < n_lanes; ++r) {
             if (!(std::fabs(moved[r] - best[r]) < std::fabs(values[r] - best[r]))) continue;
             tile.codes[column][r] = nearest[r];
             const float change = moved[r] - values[r];
-            float *const row = gradient_row(r);
+            float *const row = gradient.row(r);
 #pragma omp simd
             for (std::size_t k = 0; k < tile.n_cols; ++k) row[k] += change * moment[k];
             ++n_moved;
@@ -106,82 +99,41 @@ void Descent::refit_window(std::size_t first, std::size_t n) {
     window.first = first;
     window.n = n;
     for (std::size_t r = 0; r < n_lanes; ++r)
-        for (std::size_t j = 0; j < n; ++j) window.gradient[j][r] = gradient_row(r)[first + j];
+        for (std::size_t j = 0; j < n; ++j) window.gradient[j][r] = gradient.row(r)[first + j];
     for (std::size_t j = 0; j < n; ++j) window.changes[j] = {};
     const std::size_t n_elements = tile.type.n_elements;
     const std::size_t group_size = tile.type.group_size;
     for (std::size_t block = first / n_elements; block < (first + n) / n_elements; ++block) {
-        if (tile.type.has_integers())
-            for (std::size_t g = 0; g < n_elements / group_size; ++g)
-                fit_integers(window, block * (n_elements / group_size) + g);
+        for (std::size_t g = 0; g < n_elements / group_size; ++g)
+            search(window, block * (n_elements / group_size) + g);
         fit_halves(window, block);
-        tile.update_groups(block);
     }
     add_products(window.changes[0].data(), n, curvature.moment_row(first), tile.n_cols,
-                 gradient.data(), tile.stride, tile.n_cols);
+                 gradient.row(0), gradient.stride, tile.n_cols);
 }
 
-void Descent::fit_integers(Window &window, std::size_t group) {
+// Adds to the values in one column, and tells the gradient of the window.
+void Descent::change(Window &window, std::size_t column, const Lanes<float> &change) {
+    add_multiple(window.changes[column - window.first], change, 1.0F);
+    const float *const moment = curvature.moment_row(column) + window.first;
+    for (std::size_t k = 0; k < window.n; ++k) add_multiple(window.gradient[k], change, moment[k]);
+}
+
+void Descent::search(Window &window, std::size_t group) {
     const std::size_t n = tile.type.group_size;
     const std::size_t first = group * n;
-    const std::size_t offset = first - window.first;
     const std::size_t block = first / tile.type.n_elements;
-    Quadratic error;
-    float ones = 0.0F;
-    for (std::size_t j = 0; j < n; ++j) tile.levels_of(first + j, window.p[j]);
+    GroupChoice &choice = window.choice;
+    search_group(tile, factors, group, &window.gradient[first - window.first], choice);
+    if (!choice.is_better) return;
+    tile.scales[group] = choice.scales.scale;
+    tile.minimums[group] = choice.scales.minimum;
+    tile.d[block] = choice.scales.d;
+    tile.d_minimum[block] = choice.scales.d_minimum;
+    tile.update_groups(block);
     for (std::size_t j = 0; j < n; ++j) {
-        const float *const moment = curvature.moment_row(first + j) + first;
-        Lanes<float> product{};
-        float row_sum = 0.0F;
-        for (std::size_t k = 0; k < n; ++k) {
-            add_multiple(product, window.p[k], moment[k]);
-            row_sum += moment[k];
-        }
-        ones += row_sum;
-        add_product(error.php, window.p[j], product);
-        add_multiple(error.phq, window.p[j], -row_sum);
-        add_product(error.gp, window.p[j], window.gradient[offset + j]);
-        add_multiple(error.gq, window.gradient[offset + j], -1.0F);
-    }
-    error.qhq.fill(ones);
-
-    constexpr int reach = 2;
-    const int reach_minimum = tile.type.has_minimum ? reach : 0;
-    Lanes<float> lowest{};
-    Lanes<std::int16_t> scale = tile.scales[group];
-    Lanes<std::int16_t> minimum = tile.minimums[group];
-    Lanes<float> a{};
-    Lanes<float> b{};
-    for (int up = -reach; up <= reach; ++up)
-        for (int more = -reach_minimum; more <= reach_minimum; ++more)
-            for (std::size_t r = 0; r < n_lanes; ++r) {
-                const int new_scale = tile.scales[group][r] + up;
-                const int new_minimum = tile.minimums[group][r] + more;
-                const float try_a = tile.d[block][r] * static_cast<float>(up);
-                const float try_b = tile.d_minimum[block][r] * static_cast<float>(more);
-                const float change = error.at(r, try_a, try_b);
-                if (change < lowest[r] && new_scale >= tile.type.lowest_scale &&
-                    new_scale <= tile.type.highest_scale && new_minimum >= 0 &&
-                    new_minimum <= tile.type.highest_minimum) {
-                    lowest[r] = change;
-                    scale[r] = static_cast<std::int16_t>(new_scale);
-                    minimum[r] = static_cast<std::int16_t>(new_minimum);
-                    a[r] = try_a;
-                    b[r] = try_b;
-                }
-            }
-    if (std::ranges::none_of(lowest, [](float change) { return change < 0.0F; })) return;
-    tile.scales[group] = scale;
-    tile.minimums[group] = minimum;
-    for (std::size_t j = 0; j < n; ++j) {
-        Lanes<float> change;
-        for (std::size_t r = 0; r < n_lanes; ++r) {
-            change[r] = a[r] * window.p[j][r] - b[r];
-            window.changes[offset + j][r] += change[r];
-        }
-        const float *const moment = curvature.moment_row(first + j) + window.first;
-        for (std::size_t k = 0; k < window.n; ++k)
-            add_multiple(window.gradient[k], change, moment[k]);
+        tile.codes[first + j] = choice.codes[j];
+        change(window, first + j, choice.changes[j]);
     }
 }
 
@@ -253,16 +205,15 @@ void Descent::fit_halves(Window &window, std::size_t block) {
     }
     tile.d[block] = best;
     tile.d_minimum[block] = best_minimum;
+    tile.update_groups(block);
     for (std::size_t j = 0; j < n; ++j) {
-        Lanes<float> change;
-        for (std::size_t r = 0; r < n_lanes; ++r) {
-            change[r] = a[r] * window.p[j][r] + b[r] * window.q[j][r];
-            window.changes[offset + j][r] += change[r];
-        }
-        if (n == window.n) continue;  // no other block of the window needs the gradient
-        const float *const moment = curvature.moment_row(first + j) + window.first;
-        for (std::size_t k = 0; k < window.n; ++k)
-            add_multiple(window.gradient[k], change, moment[k]);
+        Lanes<float> moved{};
+        for (std::size_t r = 0; r < n_lanes; ++r)
+            moved[r] = a[r] * window.p[j][r] + b[r] * window.q[j][r];
+        if (n == window.n)  // no other block of the window needs the gradient
+            add_multiple(window.changes[j], moved, 1.0F);
+        else
+            change(window, first + j, moved);
     }
 }
 

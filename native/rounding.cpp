@@ -11,20 +11,20 @@ namespace snug {
 namespace {
 
 void round_tile(const BlockType &type, std::span<const float> rows, const Curvature &curvature,
-                const RoundingSteps &steps, std::span<std::uint8_t> blocks,
+                const GroupFactors &factors, const RoundingSteps &steps, std::span<std::uint8_t> blocks,
                 std::span<double> errors) {
     WeightTile tile(type, rows, blocks, errors.size());
-    const Lanes<double> before = error_of(tile, curvature);
-    Lanes<double> after = before;
-    if (steps.feedback) after = round_with_feedback(tile, curvature);
+    const Lanes<double> before = walk_codes(tile, curvature).errors;
+    Walk walk = steps.feedback ? round_with_feedback(tile, curvature) : walk_codes(tile, curvature);
+    Lanes<double> after = walk.errors;
     if (steps.n_sweeps > 0 || steps.n_refits > 0) {
-        Descent descent(tile, curvature);
+        Descent descent(tile, curvature, factors, gradient_after(walk, curvature));
         for (unsigned refit = 0; refit <= steps.n_refits; ++refit) {
             if (refit > 0) descent.refit_scales();
             for (unsigned i = 0; i < steps.n_sweeps && descent.sweep_codes() > 0; ++i) {
             }
         }
-        after = error_of(tile, curvature);
+        after = descent.errors();
     }
     std::vector<std::uint8_t> changed(blocks.size());
     tile.write(changed);
@@ -45,10 +45,11 @@ void round_rows(const BlockType &type, std::span<const float> rows, const Curvat
     const std::size_t n_rows = errors.size();
     const std::size_t n_cols = curvature.n();
     const std::size_t row_bytes = n_cols / type.n_elements * type.n_bytes;
+    const GroupFactors factors(curvature, type.group_size);
     const auto tile = [&](std::size_t i) {
         const std::size_t first = i * n_lanes;
         const std::size_t n = std::min(n_lanes, n_rows - first);
-        round_tile(type, rows.subspan(first * n_cols, n * n_cols), curvature, steps,
+        round_tile(type, rows.subspan(first * n_cols, n * n_cols), curvature, factors, steps,
                    blocks.subspan(first * row_bytes, n * row_bytes), errors.subspan(first, n));
     };
     for_each_piece((n_rows + n_lanes - 1) / n_lanes, n_threads, tile);

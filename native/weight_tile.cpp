@@ -22,13 +22,20 @@ std::uint16_t half_of(float number) noexcept {
 
 }  // namespace
 
+Lanes<float> as_halves(const Lanes<float> &numbers) noexcept {
+    Lanes<std::uint16_t> halves;
+    Lanes<float> rounded;
+    float_to_half(numbers, halves);
+    half_to_float(halves, rounded);
+    return rounded;
+}
+
 WeightTile::WeightTile(const BlockType &block_type, std::span<const float> weights,
                        std::span<const std::uint8_t> blocks, std::size_t rows_in_use)
     : type(block_type),
       n_rows(rows_in_use),
       n_cols(weights.size() / rows_in_use),
-      stride(n_cols + 16),
-      rows(n_lanes * stride),
+      rows(n_cols),
       codes(n_cols),
       scales(n_cols / type.group_size),
       minimums(scales.size()),
@@ -36,7 +43,7 @@ WeightTile::WeightTile(const BlockType &block_type, std::span<const float> weigh
       d_minimum(d.size()),
       groups(scales.size()) {
     for (std::size_t r = 0; r < n_rows; ++r)
-        std::ranges::copy(weights.subspan(r * n_cols, n_cols), row(r));
+        std::ranges::copy(weights.subspan(r * n_cols, n_cols), rows.row(r));
     read(blocks);
 }
 
@@ -79,12 +86,9 @@ void WeightTile::update_groups(std::size_t block) noexcept {
     const std::size_t n_groups = type.n_groups();
     for (std::size_t g = block * n_groups; g < (block + 1) * n_groups; ++g) {
         GroupLanes &group = groups[g];
-        for (std::size_t r = 0; r < n_lanes; ++r) {
-            group.scale[r] = d[block][r] * static_cast<float>(scales[g][r]);
-            group.minimum[r] = d_minimum[block][r] * static_cast<float>(minimums[g][r]);
-            const float inverse = 1.0F / group.scale[r];
-            group.inverse[r] = std::isfinite(inverse) ? inverse : 0.0F;
-        }
+        for (std::size_t r = 0; r < n_lanes; ++r)
+            group.set(r, d[block][r] * static_cast<float>(scales[g][r]),
+                      d_minimum[block][r] * static_cast<float>(minimums[g][r]));
     }
 }
 
@@ -110,9 +114,8 @@ void WeightTile::values_of(std::size_t column, Lanes<float> &values) const noexc
         values[r] = group.scale[r] * levels[r] - group.minimum[r];
 }
 
-void WeightTile::round(std::size_t column, const Lanes<float> &targets,
-                       Lanes<std::uint8_t> &nearest, Lanes<float> &values) const noexcept {
-    const GroupLanes &group = group_of(column);
+void round_to(const BlockType &type, const GroupLanes &group, const Lanes<float> &targets,
+              Lanes<std::uint8_t> &nearest, Lanes<float> &values) noexcept {
     if (type.table.empty()) {
         const auto offset = static_cast<float>(type.lowest_level);
         const auto lowest = static_cast<float>(type.lowest_level + type.lowest_code);

@@ -7,6 +7,7 @@ are where it starts (docs/quantization.md, Rounding).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -44,7 +45,7 @@ class Curvature(msgspec.Struct, frozen=True):
     Wide rows may have their columns in blocks of equal width that do not know of each other:
     `moment` [n_blocks, n, n] over a mean diagonal of 1, `order` [n_blocks, n] in which columns are
     rounded (those that count most first), `feedback` [n_blocks, n, n] and `pivots` [n_blocks, n]
-    with moment[order, order] = feedback diag(pivots) feedback^T.
+    what `factor_moment` tells of each block.
     """
 
     moment: NDArray[np.float32]
@@ -77,33 +78,50 @@ class Curvature(msgspec.Struct, frozen=True):
             raise EngineError(
                 "The calibration statistics are damaged.", hint="Calibrate the model again."
             )
+        unit = mean if mean > 1e-30 else 1.0
         if n_tokens < 4 * n:
             damping *= 5 if n_tokens >= n else 10
-        factored = [_factor(block, mean, damping, n_threads) for block in blocks]
-        return cls(*(np.stack(parts) for parts in zip(*factored, strict=True)))
+        curvature = cls(
+            _aligned(blocks.shape),
+            np.empty(blocks.shape[:2], np.int32),
+            _aligned(blocks.shape),
+            np.empty(blocks.shape[:2], np.float32),
+        )
+        for i, block in enumerate(blocks):
+            curvature._factor(i, block / np.float32(unit), damping, n_threads)
+        return curvature
+
+    def _factor(self, i: int, moment: NDArray[np.float32], damping: float, n_threads: int) -> None:
+        import numpy as np
+
+        from engine import _native
+
+        damped, order, feedback, pivots = (
+            part[i] for part in (self.moment, self.order, self.feedback, self.pivots)
+        )
+        np.add(moment, moment.T, out=damped)
+        damped *= np.float32(0.5)
+        diagonal = np.diagonal(damped).copy()
+        order[:] = np.argsort(-diagonal, kind="stable")
+        while damping < 1:
+            np.fill_diagonal(damped, diagonal + np.float32(damping))
+            if _native.factor_moment(damped, order, feedback, pivots, n_threads):
+                return
+            damping *= 10
+        # How columns go together cannot be computed with: each by itself.
+        damped[:] = np.diag(diagonal + np.float32(1))
+        feedback[:] = np.eye(len(damped))
+        pivots[:] = np.diagonal(damped)[order]
 
 
-def _factor(
-    block: NDArray[np.float32], mean: float, damping: float, n_threads: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+def _aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return room for numbers in which no vector lies in two cache lines, which is slow to read."""
     import numpy as np
 
-    from engine import _native
-
-    n = len(block)
-    moment = block / np.float32(mean) if mean > 0 else np.zeros_like(block)
-    moment = np.ascontiguousarray((moment + moment.T) * np.float32(0.5))
-    diagonal = np.diagonal(moment).copy()
-    order = np.argsort(-diagonal, kind="stable").astype(np.int32)
-    feedback, pivots = np.empty((n, n), np.float32), np.empty(n, np.float32)
-    while damping < 1:
-        np.fill_diagonal(moment, diagonal + np.float32(damping))
-        if _native.factor_moment(moment, order, feedback, pivots, n_threads):
-            return moment, order, feedback, pivots
-        damping *= 10
-    # Nothing is known of how columns go together that arithmetic could use: each by itself.
-    moment = np.diag(diagonal + np.float32(1))
-    return moment, order, np.eye(n, dtype=np.float32), np.diagonal(moment)[order].copy()
+    size = math.prod(shape)
+    room = np.empty(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + size].reshape(shape)
 
 
 def round_rows(
