@@ -142,9 +142,9 @@ def factor_moment(
     """Factors moment[order, order] = F diag(D) F^T, F upper triangular with ones on its diagonal.
 
     `moment` [n, n] is symmetric; written: `feedback` [n, n] = F, and F^T below the diagonal;
-    `pivots` [n] = D. F[i, j] is the
-    part of the error in column i (of the order) that a later column j makes up for. False if the
-    moment is not positive definite. Releases the GIL, as the two below.
+    `pivots` [n] = D. F[i, j] is the part of the error in column i (of the order) that a later
+    column j makes up for. False if the moment is not positive definite. Releases the GIL, as the
+    two below.
     """
 
 def round_rows(
@@ -164,9 +164,9 @@ def round_rows(
     """Improves `blocks` [n_rows, row_bytes], which hold `rows` [n_rows, n] as `ggml_type`.
 
     First the codes by error feedback, then `n_refits` + 1 times `n_sweeps` sweeps over the codes,
-    with a search for better scales in between. A row changes only where its error (w - v) H (w - v)^T falls;
-    `errors` [n_rows] tells it, H being `moment`. Numbers must be finite. Raises ValueError for a
-    type that is no scalar one and for shapes that do not fit.
+    with a search for better scales in between. A row changes only where its error
+    (w - v) H (w - v)^T falls, H being `moment`; `errors` [n_rows] tells it. Numbers must be finite.
+    Raises ValueError for a type that is no scalar one and for shapes that do not fit.
     """
 
 def multiply(
