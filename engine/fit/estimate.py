@@ -8,7 +8,9 @@ llama_model_base::load_tensors: layers go to the devices in order, in proportion
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -85,17 +87,16 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
 
     def needs(self, run: Run, gpus: Sequence[Device] = ()) -> tuple[Need, ...]:
         """What main memory holds, then each of `gpus`."""
-        places = [MAIN_MEMORY, *(gpu.name for gpu in gpus)]
-        weights = dict.fromkeys(places, 0)
-        kv = dict.fromkeys(places, 0)
-        weights[MAIN_MEMORY] += self.input_bytes
-        for layer in range(self.n_layers):
-            place = self._place(layer, run, gpus)
+        weights = dict.fromkeys([MAIN_MEMORY, *(gpu.name for gpu in gpus)], 0)
+        kv = dict.fromkeys(weights, 0)
+        *layers, last = self._places(run, gpus)
+        kv_bytes = self._kv_bytes(run)
+        for layer, place in enumerate(layers):
             stays = layer < run.n_cpu_experts
             weights[place] += self.dense[layer]
             weights[MAIN_MEMORY if stays else place] += self.experts[layer]
-            kv[place] += self._kv_bytes(run)
-        last = self._place(self.n_layers, run, gpus)
+            kv[place] += kv_bytes
+        weights[MAIN_MEMORY] += self.input_bytes
         weights[last] += self.output_bytes + (self.tied_bytes if last != MAIN_MEMORY else 0)
         compute = self.shape.compute_bytes(run.n_ctx)
         return tuple(
@@ -106,22 +107,19 @@ class Estimate(msgspec.Struct, frozen=True, gc=False):
                 compute if weights[place] else 0,
                 _runtime_bytes(place, weights[place]),
             )
-            for place in places
+            for place in weights
         )
 
-    def _place(self, layer: int, run: Run, gpus: Sequence[Device]) -> str:
-        """Where `layer` lies; the one after the last is the output."""
+    def _places(self, run: Run, gpus: Sequence[Device]) -> list[str]:
+        """Where each layer lies; the one after the last is the output."""
         n_on_gpus = min(run.n_gpu_layers, self.n_layers + 1) if gpus else 0
-        first = self.n_layers + 1 - n_on_gpus
-        if layer < first:
-            return MAIN_MEMORY
-        free_bytes = sum(gpu.memory_free_bytes for gpu in gpus)
-        share, wanted = 0.0, (layer - first) / n_on_gpus
-        for gpu in gpus:
-            share += gpu.memory_free_bytes / max(1, free_bytes)
-            if wanted < share:
-                return gpu.name
-        return gpus[-1].name
+        free_bytes = max(1, sum(gpu.memory_free_bytes for gpu in gpus))
+        ends = list(accumulate(gpu.memory_free_bytes / free_bytes for gpu in gpus))
+        places = [MAIN_MEMORY] * (self.n_layers + 1 - n_on_gpus)
+        for layer in range(n_on_gpus):
+            at = bisect_right(ends, layer / n_on_gpus)
+            places.append(gpus[min(at, len(gpus) - 1)].name)
+        return places
 
     def _kv_bytes(self, run: Run) -> int:
         """Of one layer."""
