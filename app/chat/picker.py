@@ -17,7 +17,7 @@ from engine.words import format_bytes, format_count, format_percent, format_time
 
 if TYPE_CHECKING:
     from app.models.scan import Shelf
-    from engine.library import Entry
+    from engine.scan import Model
 
 HEIGHT_PX = 56
 NAME_CHARS = 48
@@ -38,7 +38,7 @@ class ModelPicker(QFrame):
         super().__init__(parent)
         self._context = context
         self._session = session
-        self._entries: tuple[Entry, ...] = ()
+        self._models: tuple[Model, ...] = ()
         self._scan = context.scan
         self._scan.found.connect(self._on_found)
         self.sidebar_button = IconButton("sidebar", "Conversations")
@@ -89,11 +89,10 @@ class ModelPicker(QFrame):
         self.menu.popup(self.button.mapToGlobal(QPoint(0, self.button.height() + theme.SPACE_4)))
 
     def _on_found(self, shelf: Shelf) -> None:
-        entries = tuple(model.entry for model in shelf.models.values())
         self.looked.emit(shelf.computer)
-        if entries == self._entries:
+        if shelf.listed == self._models:
             return
-        self._entries = entries
+        self._models = shelf.listed
         if self.menu and self.menu.isVisible():
             self._fill(self.menu)
 
@@ -108,7 +107,7 @@ class ModelPicker(QFrame):
     def _fill(self, menu: QMenu) -> None:
         menu.clear()
         group = QActionGroup(menu)
-        for entry in self._entries:
+        for entry in (model.entry for model in self._models):
             summary = entry.summary
             if summary is None or summary.kind != "gguf":
                 continue

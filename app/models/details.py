@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QLabel, QWidget
 
@@ -24,9 +26,12 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
-from engine.fit.verdict import Verdict as Fit
-from engine.inference import ModelInfo
 from engine.words import format_bytes, format_bytes_exact, format_count
+
+if TYPE_CHECKING:
+    from engine.fit.verdict import Verdict as Fit
+    from engine.inference import ModelInfo
+    from engine.library import Entry
 
 Facts = dict[str, tuple[str, str]]
 
@@ -118,7 +123,7 @@ class Details(Card):
         self._problem.setText(" ".join(part for part in (entry.problem, entry.hint) if part))
         self._problem.setVisible(bool(entry.problem))
         is_chattable = summary is not None and summary.kind == "gguf"
-        is_source = can_shrink(row)
+        is_source = can_shrink(entry)
         self.chat_button.setVisible(is_chattable)
         self.shrink_first_button.setVisible(is_source and not is_chattable)
         self.shrink_button.setVisible(is_source and is_chattable)
@@ -159,9 +164,9 @@ class Details(Card):
         value.setVisible(bool(text))
 
 
-def can_shrink(row: Row) -> bool:
+def can_shrink(entry: Entry) -> bool:
     """A checkpoint or a GGUF of 16 or 32 bits is a source; what is quantized already is not."""
-    summary = row.entry.summary
+    summary = entry.summary
     if summary is None:
         return False
     return summary.kind == "checkpoint" or not summary.quantized

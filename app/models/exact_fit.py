@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, QTimer, Signal
 
-from engine.fit.job import Fit, Fitted
-
 if TYPE_CHECKING:
     from app.models.scan import Row
     from app.tasks import Task, Tasks
+    from engine.fit.job import Fit, Fitted
 
 SETTLE_MS = 400
 """While arrow keys run through the list, no worker is started for each row."""
@@ -67,6 +66,8 @@ class ExactFit(QObject):
 
 
 def _job(row: Row) -> Fit:
+    from engine.fit.job import Fit
+
     conditions = row.conditions
     return Fit(
         row.entry.path, n_ctx=conditions.n_ctx, is_capped=True, released=conditions.releasable
@@ -75,5 +76,5 @@ def _job(row: Row) -> Fit:
 
 def _about(row: Row) -> tuple[object, ...]:
     """What the answer depends on: of the memory that is free only what it means for the model."""
-    fit = row.verdict.fit
-    return (row.entry, _job(row), fit and fit.kind, fit and fit.run)
+    fit, asked = row.verdict.fit, row.conditions
+    return (row.entry, asked.n_ctx, asked.releasable, fit and fit.kind, fit and fit.run)

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from app import theme
 from app.context import AppContext
-from app.jobs_panel import describe
-from app.models.scan import Row
 from app.tasks import Task, TaskState
 from app.widgets import ElidedLabel, QuietButton
-from engine.disk_use import DiskUse
-from engine.duplicates import FindDuplicates, comparable
 from engine.errors import EngineError
 from engine.words import format_bytes, plural
+
+if TYPE_CHECKING:
+    from engine.disk_use import DiskUse
+    from engine.scan import Model
 
 
 class ShelfFoot(QWidget):
     """Looks for duplicates when asked; until `show_all` the list shows nothing but them."""
 
     arranged = Signal()
-    """`arrange` now gives other rows than before."""
+    """`arrange` now gives other models than before."""
     failed = Signal(EngineError)
 
     def __init__(self, context: AppContext) -> None:
         super().__init__()
         self._context = context
-        self._rows: tuple[Row, ...] = ()
+        self._models: tuple[Model, ...] = ()
         self._groups: list[list[str]] = []
         self._disk: DiskUse | None = None
         self._task: Task | None = None
@@ -50,23 +52,26 @@ class ShelfFoot(QWidget):
     def is_filtering(self) -> bool:
         return bool(self._groups)
 
-    def show_found(self, rows: tuple[Row, ...], disk: DiskUse | None) -> None:
+    def show_found(self, models: tuple[Model, ...], disk: DiskUse | None) -> None:
         """Take what a scan has found; copies that are gone are none any more."""
-        self._rows, self._disk = rows, disk
-        listed = {row.entry.path for row in rows}
-        groups = [[path for path in group if path in listed] for group in self._groups]
-        self._groups = [group for group in groups if len(group) > 1]
+        self._models, self._disk = models, disk
+        if self._groups:
+            listed = {model.entry.path for model in models}
+            groups = [[path for path in group if path in listed] for group in self._groups]
+            self._groups = [group for group in groups if len(group) > 1]
         self._refresh()
 
-    def arrange(self) -> tuple[Row, ...]:
-        """The rows to show: all of them, or copy beside copy."""
+    def arrange(self) -> tuple[Model, ...]:
+        """The models to show: all of them, or copy beside copy."""
         if not self.is_filtering:
-            return self._rows
-        by_path = {row.entry.path: row for row in self._rows}
+            return self._models
+        by_path = {model.entry.path: model for model in self._models}
         return tuple(by_path[path] for group in self._groups for path in group)
 
     def look(self) -> None:
-        models = comparable(row.entry for row in self._rows)
+        from engine.duplicates import FindDuplicates, comparable
+
+        models = comparable(model.entry for model in self._models)
         job = FindDuplicates(models, str(self._context.folders.cache / "hashes.json"))
         self._task = self._context.tasks.ask(job)
         self._task.changed.connect(self._refresh)
@@ -89,7 +94,7 @@ class ShelfFoot(QWidget):
             self.failed.emit(task.error)
         if task.state == TaskState.SUCCEEDED:
             self._groups = [list(same.paths) for same in task.result.groups]
-            self.show_found(self._rows, self._disk)
+            self.show_found(self._models, self._disk)
             self.arranged.emit()
         self._refresh()
         if task.state == TaskState.SUCCEEDED and not self._groups:
@@ -103,6 +108,8 @@ class ShelfFoot(QWidget):
 
     def _say(self) -> str:
         if self._task:
+            from app.jobs_panel import describe
+
             return describe(self._task)
         if self._groups:
             n_models = plural(len(self._groups), "model")
@@ -114,6 +121,8 @@ class ShelfFoot(QWidget):
 
     def _extra(self) -> int:
         sizes = {
-            row.entry.path: row.entry.summary.size_bytes for row in self._rows if row.entry.summary
+            model.entry.path: model.entry.summary.size_bytes
+            for model in self._models
+            if model.entry.summary
         }
         return sum(sizes.get(path, 0) for group in self._groups for path in group[1:])

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import theme
 from app.background import in_background
+from app.context import AppContext
 from app.widgets import QuietButton, body, row
-from engine.convert.job import Convert
 from engine.errors import EngineError
-from engine.hub.download import Download
-from engine.leftovers import Leftover, discard
-from engine.quantize.shrink import Shrink
 from engine.words import format_bytes, plural
 
-KINDS = {Download: "download", Shrink: "shrink", Convert: "conversion"}
+if TYPE_CHECKING:
+    from engine.leftovers import Leftover
 
 
 class LeftoverStrip(QWidget):
-    """`resumed` carries the `Leftover` that is to go on."""
-
-    resumed = Signal(object)
     discarded = Signal()
     failed = Signal(EngineError)
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self._context = context
+        self._shown: tuple[Leftover, ...] = ()
         self._box = QVBoxLayout(self)
         self._box.setContentsMargins(0, 0, 0, 0)
         self._box.setSpacing(theme.SPACE_4)
@@ -36,6 +34,19 @@ class LeftoverStrip(QWidget):
         self.hide()
 
     def show_leftovers(self, leftovers: tuple[Leftover, ...]) -> None:
+        """Show those of `leftovers` that no job has in hand."""
+        left = tuple(leftover for leftover in leftovers if not self._is_in_hand(leftover))
+        if left != self._shown:
+            self._shown = left
+            self._build_lines(left)
+        self.setVisible(bool(left))
+
+    def _is_in_hand(self, leftover: Leftover) -> bool:
+        from app.unfinished import task_of
+
+        return task_of(self._context.tasks, leftover) is not None
+
+    def _build_lines(self, leftovers: tuple[Leftover, ...]) -> None:
         for old in self.lines:
             self._box.removeWidget(old)
             old.hide()
@@ -45,16 +56,29 @@ class LeftoverStrip(QWidget):
         self.lines = [LeftoverLine(group) for group in (*jobs, *([files] if files else []))]
         for line in self.lines:
             line.discard_button.clicked.connect(partial(self._discard, line))
-            line.resume_button.clicked.connect(partial(self.resumed.emit, line.leftovers[0]))
+            line.resume_button.clicked.connect(partial(self._resume, line.leftovers[0]))
             self._box.addWidget(line)
-        self.setVisible(bool(leftovers))
+
+    def _resume(self, leftover: Leftover) -> None:
+        from app.unfinished import resume
+
+        try:
+            resume(self._context, leftover)
+            self.hide()
+        except EngineError as error:
+            self.failed.emit(error)
 
     def _discard(self, line: LeftoverLine) -> None:
+        from engine.leftovers import discard
+
         line.setEnabled(False)
         work = partial(discard, line.leftovers)
-        in_background(self, work, lambda _: self.discarded.emit(), self._on_failed)
+        in_background(
+            self, work, lambda _: self.discarded.emit(), partial(self._on_not_discarded, line)
+        )
 
-    def _on_failed(self, error: EngineError) -> None:
+    def _on_not_discarded(self, line: LeftoverLine, error: EngineError) -> None:
+        line.setEnabled(True)
         self.failed.emit(error)
         self.discarded.emit()
 
@@ -82,8 +106,20 @@ def _words(leftovers: tuple[Leftover, ...]) -> str:
     size = format_bytes(sum(leftover.size_bytes for leftover in leftovers))
     first = leftovers[0]
     if first.job:
-        kind = KINDS[type(first.job)]
-        return f"Unfinished {kind}: {first.title}, {size} of {format_bytes(first.total_bytes)}."
+        whole = format_bytes(first.total_bytes)
+        return f"Unfinished {_kind(first)}: {first.title}, {size} of {whole}."
     number = plural(len(leftovers), "unfinished file")
     verb = "takes" if len(leftovers) == 1 else "take"
     return f"{number} of an interrupted job {verb} {size}."
+
+
+def _kind(leftover: Leftover) -> str:
+    from engine.convert.job import Convert
+    from engine.hub.download import Download
+
+    match leftover.job:
+        case Download():
+            return "download"
+        case Convert():
+            return "conversion"
+    return "shrink"

@@ -1,9 +1,9 @@
-"""The list of models: a Qt model over the rows, and the words of one."""
+"""The list of models: a Qt model over them, and the words of one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PySide6.QtCore import (
     QAbstractListModel,
@@ -15,8 +15,11 @@ from PySide6.QtCore import (
 )
 
 from app.models.scan import Row
-from app.models.verdict import Tone
+from app.models.verdict import Conditions, Tone
 from engine.words import format_bytes, format_count, format_path
+
+if TYPE_CHECKING:
+    from engine.scan import Model
 
 Index = QModelIndex | QPersistentModelIndex
 ROW_ROLE = Qt.ItemDataRole.UserRole
@@ -36,59 +39,81 @@ class Lines(NamedTuple):
 
 
 class ModelList(QAbstractListModel):
-    """Rows for a view; ROW_ROLE gives the `Row` itself, LINES_ROLE what is shown of it."""
+    """Models for a view; ROW_ROLE gives a `Row`, LINES_ROLE what is shown of it.
+
+    There may be thousands: a row is made, and judged, when it is first looked at.
+    """
 
     repainted = Signal()
-    """The same rows say something else."""
+    """The same models say something else."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._rows: tuple[Row, ...] = ()
+        self.models: tuple[Model, ...] = ()
+        self._conditions: Conditions | None = None
         self._facts = facts
+        self._rows: dict[int, Row] = {}
 
-    @property
-    def rows(self) -> tuple[Row, ...]:
-        return self._rows
+    def show(
+        self, models: tuple[Model, ...], conditions: Conditions, *, are_copies: bool = False
+    ) -> None:
+        """Show `models`; where few come or go, the others keep selection and scroll position.
 
-    def set_rows(self, rows: tuple[Row, ...], *, are_copies: bool = False) -> None:
-        """Show `rows`; where few come or go, the others keep selection and scroll position.
-
-        Of copies of one model it is said where each lies, not what it is.
+        Of copies of one model it is said where each lies, not what it is. Models that are known
+        already are best the same objects: they are not looked at.
         """
         self._facts = places if are_copies else facts
-        old, new = ([row.entry.path for row in some] for some in (self._rows, rows))
+        self._conditions = conditions
+        head = _n_same(self.models, models)
+        tail = _n_same(self.models[head:][::-1], models[head:][::-1])
+        old, new = (
+            [model.entry.path for model in some[head : len(some) - tail]]
+            for some in (self.models, models)
+        )
         gone, come = set(old) - set(new), set(new) - set(old)
         is_in_order = [path for path in old if path not in gone] == [
             path for path in new if path not in come
         ]
         if not is_in_order or len(gone) + len(come) > MOST_CHANGES:
             self.beginResetModel()
-            self._rows = rows
+            self._take(models)
             self.endResetModel()
             return
-        for at in [at for at, path in enumerate(old) if path in gone][::-1]:
+        for at in [head + at for at, path in enumerate(old) if path in gone][::-1]:
             self.beginRemoveRows(QModelIndex(), at, at)
-            self._rows = self._rows[:at] + self._rows[at + 1 :]
+            self._take(self.models[:at] + self.models[at + 1 :])
             self.endRemoveRows()
-        for at in [at for at, path in enumerate(new) if path in come]:
+        for at in [head + at for at, path in enumerate(new) if path in come]:
             self.beginInsertRows(QModelIndex(), at, at)
-            self._rows = (*self._rows[:at], rows[at], *self._rows[at:])
+            self._take((*self.models[:at], models[at], *self.models[at:]))
             self.endInsertRows()
-        self._rows = rows
+        self._take(models)
         self.repainted.emit()  # `dataChanged` has a view lay out all of them again
+
+    def _take(self, models: tuple[Model, ...]) -> None:
+        self.models = models
+        self._rows.clear()
+
+    def row(self, at: int) -> Row:
+        """What is known of the model at this place."""
+        if at not in self._rows:
+            model = self.models[at]
+            assert self._conditions
+            self._rows[at] = Row(model.entry, model.estimate, self._conditions)
+        return self._rows[at]
 
     def index_of(self, path: str) -> QModelIndex:
         """The index of the model at `path`; invalid where it is not listed."""
-        for number, row in enumerate(self._rows):
-            if row.entry.path == path:
+        for number, model in enumerate(self.models):
+            if model.entry.path == path:
                 return self.index(number)
         return QModelIndex()
 
     def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008 - Qt's signature
-        return 0 if parent.isValid() else len(self._rows)
+        return 0 if parent.isValid() else len(self.models)
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        row = self._rows[index.row()]
+        row = self.row(index.row())
         match role:
             case Qt.ItemDataRole.UserRole:
                 return row
@@ -101,6 +126,12 @@ class ModelList(QAbstractListModel):
             case Qt.ItemDataRole.AccessibleTextRole:
                 return ", ".join((row.entry.name, *self._facts(row), row.verdict.words))
         return None
+
+
+def _n_same(old: Sequence[object], new: Sequence[object]) -> int:
+    """How many are the same objects in both, from the beginning on."""
+    pairs = enumerate(zip(old, new, strict=False))
+    return next((at for at, (a, b) in pairs if a is not b), min(len(old), len(new)))
 
 
 def lines(row: Row, facts_of: Callable[[Row], tuple[str, ...]]) -> Lines:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QWidget
@@ -14,11 +15,13 @@ from PySide6.QtWidgets import QWidget
 from app.background import in_background
 from app.context import SettingsStore
 from app.models.scan import Row
-from app.models.trash import Trashed, bring_back, move_to_trash
 from app.problems import QuestionDialog
 from app.widgets import Toast
 from engine.errors import EngineError
 from engine.words import format_bytes
+
+if TYPE_CHECKING:
+    from app.models.trash import Trashed
 
 
 class Remover(QObject):
@@ -64,6 +67,8 @@ class Remover(QObject):
         self.changed.emit(path)
 
     def _trash(self, row: Row) -> None:
+        from app.models.trash import move_to_trash
+
         work = partial(move_to_trash, row.entry.files)
         path = row.entry.path
         in_background(self, work, partial(self._on_trashed, path), partial(self._on_failed, path))
@@ -76,6 +81,8 @@ class Remover(QObject):
         self.changed.emit(path)
 
     def _bring_back(self, path: str, trashed: tuple[Trashed, ...], place: int | None) -> None:
+        from app.models.trash import bring_back
+
         work = partial(bring_back, trashed)
         in_background(
             self, work, lambda _: self._remember(path, place), partial(self._on_failed, path)

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import msgspec
-from PySide6.QtCore import QObject, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from app.background import in_background
 from app.tasks import Relay, StartWorker, not_started, start_worker
@@ -46,7 +46,6 @@ class Row(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def verdict(self) -> Verdict:
-        """Made for the rows that are looked at: there may be thousands."""
         from app.models.verdict import judge
 
         return judge(self.entry, self.estimate, self.conditions)
@@ -64,11 +63,8 @@ class Shelf(msgspec.Struct, frozen=True, dict=True):
     disk: DiskUse | None = None
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
-        from app.models.verdict import Conditions
-
-        conditions = Conditions(self.computer)
-        return tuple(Row(m.entry, m.estimate, conditions) for m in self.models.values())
+    def listed(self) -> tuple[Model, ...]:
+        return tuple(self.models.values())
 
 
 class Scan(QObject):
@@ -97,12 +93,12 @@ class Scan(QObject):
         self._relay.heard.connect(self._on_heard)
 
     def start(self) -> None:
-        """Look through the library, beside the window."""
+        """Look through the library, beside the window, as soon as that has painted itself."""
         if self.is_running:
             self._is_asked_again = True
             return
         self.is_running, self._has_died = True, False
-        self._begin()
+        QTimer.singleShot(0, self._begin)
 
     def shutdown(self) -> None:
         """Let the worker end; nothing is heard of it any more."""
@@ -118,6 +114,7 @@ class Scan(QObject):
 
         Raises WorkerCrashed where no worker can be started.
         """
+        import engine.fit.verdict  # noqa: F401 - the window judges what is found: it need not wait
         from engine.hardware import detect
         from engine.other_apps import places
         from engine.scan import ScanLibrary, pack, recall

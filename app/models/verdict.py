@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from engine.fit.estimate import Estimate
 from engine.fit.run import MAIN_MEMORY
-from engine.fit.verdict import Asked, judge_estimate
-from engine.fit.verdict import Verdict as Fit
-from engine.hardware import Computer
-from engine.library import Entry
 from engine.words import format_bytes
+
+if TYPE_CHECKING:
+    from engine.fit.estimate import Estimate
+    from engine.fit.verdict import Verdict as Fit
+    from engine.hardware import Computer
+    from engine.library import Entry
 
 Tone = Literal["good", "caution", "bad", "neutral"]
 
@@ -44,6 +45,8 @@ def judge(entry: Entry, estimate: Estimate | None, conditions: Conditions) -> Ve
         return Verdict("Cannot be used", "bad", entry.problem)
     if estimate is None:
         return Verdict("Shrink it to chat", "neutral", "A checkpoint is a source for shrinking.")
+    from engine.fit.verdict import Asked, judge_estimate
+
     asked = Asked(conditions.n_ctx, is_capped=True)
     return say(
         judge_estimate(estimate, conditions.computer, asked, conditions.releasable), conditions

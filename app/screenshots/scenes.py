@@ -193,8 +193,8 @@ def models(stage: Stage) -> None:
     write_empty_model(copy, "Tiny Stories", TINY, "F16", "mit")
     page.add([str(copy)])  # type: ignore[attr-defined]
     stage.settle()
-    page.foot.look()  # type: ignore[attr-defined]
-    stage.until(lambda: page.foot.is_filtering)  # type: ignore[attr-defined]
+    page.shelf.foot.look()  # type: ignore[attr-defined]
+    stage.until(lambda: page.shelf.foot.is_filtering)  # type: ignore[attr-defined]
     stage.shoot("models-duplicates")
     page.details.remove_clicked.emit()  # type: ignore[attr-defined]
     stage.settle()

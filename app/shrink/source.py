@@ -10,6 +10,7 @@ from app.models.details import can_shrink
 from app.models.list_view import ModelListView
 from app.models.model_list import ROW_ROLE, ModelList
 from app.models.scan import Row, Shelf
+from app.models.verdict import Conditions
 from app.widgets import Card, QuietButton, row, second, section
 
 
@@ -25,7 +26,7 @@ class SourceCard(Card):
         self._path = ""
         self._list = ModelList(self)
         self.view = ModelListView("Models to shrink", self._list, shows_verdict=False)
-        self._list.repainted.connect(self.view.viewport().update)
+        self._list.repainted.connect(self.view.repaint_rows)
         self.view.selectionModel().currentChanged.connect(self._on_current_changed)
         self._hint = second(
             "The starter is here to try it with. What can be shrunk besides is a checkpoint folder,"
@@ -51,11 +52,11 @@ class SourceCard(Card):
         return found
 
     def show_shelf(self, shelf: Shelf) -> None:
-        rows = tuple(row for row in shelf.rows if can_shrink(row))
-        if self._path not in (row.entry.path for row in rows):
+        models = tuple(model for model in shelf.listed if can_shrink(model.entry))
+        if self._path not in (model.entry.path for model in models):
             self.view.setCurrentIndex(QModelIndex())  # nor the one beside it is chosen
-        self._list.set_rows(rows)
-        self._hint.setVisible(all(row.entry.is_starter for row in self._list.rows))
+        self._list.show(models, Conditions(shelf.computer))
+        self._hint.setVisible(all(model.entry.is_starter for model in models))
         self.select(self._path)
 
     def select(self, path: str) -> None:

@@ -118,6 +118,7 @@ class Badge(QLabel):
 
     def set(self, text: str, tone: Tone) -> None:
         self.setText(text)
-        self.setProperty("tone", tone)
-        self.style().unpolish(self)
-        self.style().polish(self)
+        if tone != self.property("tone"):
+            self.setProperty("tone", tone)
+            self.style().unpolish(self)
+            self.style().polish(self)

@@ -348,5 +348,5 @@ def test_an_unfinished_download_goes_on_from_the_models_page(
     click(line.resume_button)
     (task,) = context.tasks.listed
     assert ended(qtbot, task) == TaskState.SUCCEEDED
-    qtbot.waitUntil(lambda: any("Q8_0" in row.entry.path for row in page.rows))
+    qtbot.waitUntil(lambda: any("Q8_0" in row.entry.path for row in page.shelf.rows))
     qtbot.waitUntil(lambda: not page.leftovers.isVisible())

@@ -58,11 +58,11 @@ def names(page: ModelsPage) -> list[str]:
 
 def own_rows(page: ModelsPage) -> list[Row]:
     """What is listed besides the starter, which always is and stands behind all that work."""
-    return [row for row in page.rows if not row.entry.is_starter]
+    return [row for row in page.shelf.rows if not row.entry.is_starter]
 
 
 def indexes(page: ModelsPage) -> list[QModelIndex]:
-    model = page.view.model()
+    model = page.shelf.view.model()
     return [model.index(number, 0) for number in range(model.rowCount())]
 
 
@@ -77,13 +77,13 @@ def answer(page: QWidget, *, remove: bool) -> str:
 
 def test_the_starter_is_listed_and_stays(qtbot: QtBot, context: AppContext, own: Path) -> None:
     page = show_page(qtbot, context)
-    assert [row.entry.is_starter for row in page.rows] == [False, True]
-    assert not page.hint.isVisible()
+    assert [row.entry.is_starter for row in page.shelf.rows] == [False, True]
+    assert not page.shelf.hint.isVisible()
 
-    page.select(page.rows[1].entry.path)
+    page.select(page.shelf.rows[1].entry.path)
     assert page.details.chat_button.isVisible() and page.details.shrink_button.isVisible()
     assert not page.details.remove_button.isVisible()
-    qtbot.keyClick(page.view, Qt.Key.Key_Delete)
+    qtbot.keyClick(page.shelf.view, Qt.Key.Key_Delete)
     assert page.findChild(QuestionDialog) is None
 
 
@@ -92,8 +92,8 @@ def test_with_nothing_but_the_starter_the_page_says_what_to_do(
 ) -> None:
     page = show_page(qtbot, context)
 
-    assert [row.entry.is_starter for row in page.rows] == [True]
-    assert page.hint.isVisible()
+    assert [row.entry.is_starter for row in page.shelf.rows] == [True]
+    assert page.shelf.hint.isVisible()
 
 
 def test_rows_say_size_type_and_fit(
@@ -103,12 +103,10 @@ def test_rows_say_size_type_and_fit(
     page = show_page(qtbot, context)
 
     assert sorted(names(page)) == sorted([own.name, tiny_checkpoint.name])
-    texts = {
-        page.view.model().index(i, 0).data(Qt.ItemDataRole.AccessibleTextRole) for i in range(2)
-    }
+    texts = {index.data(Qt.ItemDataRole.AccessibleTextRole) for index in indexes(page)[:2]}
     assert any("F16" in text and "Runs on the processor" in text for text in texts)
     assert any("Checkpoint" in text and "Shrink it to chat" in text for text in texts)
-    tooltip = page.view.model().index(0, 0).data(Qt.ItemDataRole.ToolTipRole)
+    tooltip = indexes(page)[0].data(Qt.ItemDataRole.ToolTipRole)
     assert tooltip
 
 
@@ -137,20 +135,20 @@ def test_the_slider_judges_every_model_anew_and_is_kept(
     page = show_page(qtbot, context)
 
     def contexts() -> list[int]:
-        rows = {row.entry.path: row for row in page.rows}
+        rows = {row.entry.path: row for row in page.shelf.rows}
         fits = [rows[path].verdict.fit for path in paths]
         return [fit.run.n_ctx for fit in fits if fit]
 
     assert contexts()[0] == 2048
-    page.context_slider.slider.setFocus()
-    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_End)
+    page.shelf.context_slider.slider.setFocus()
+    QTest.keyClick(page.shelf.context_slider.slider, Qt.Key.Key_End)
     assert contexts() == [2048, 131_072]
-    longest = page.rows[[row.entry.path for row in page.rows].index(paths[1])].verdict
+    longest = page.shelf.rows[[row.entry.path for row in page.shelf.rows].index(paths[1])].verdict
     assert longest.fit and longest.fit.needs[0].kv_bytes == 131_072 * 64 * 32 * 64 * 2 * 2
     page.select(paths[1])
     assert "131,072 tokens" in page.details._lines["Memory"][1].text()
     qtbot.waitUntil(lambda: context.settings.value.n_ctx == 131_072)
-    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_Home)
+    QTest.keyClick(page.shelf.context_slider.slider, Qt.Key.Key_Home)
     qtbot.waitUntil(lambda: context.settings.value.n_ctx == 0)
 
 
@@ -169,7 +167,7 @@ def test_what_llama_cpp_says_takes_the_place_of_the_estimate(
         page.refresh()
     assert speed.isVisible() and "tokens/s" in speed.text(), "it is not asked again"
     assert not page._exact._settle.isActive() and page._exact._question is None
-    QTest.keyClick(page.context_slider.slider, Qt.Key.Key_End)
+    QTest.keyClick(page.shelf.context_slider.slider, Qt.Key.Key_End)
     assert not speed.isVisible() and page._exact._settle.isActive()
 
 
@@ -238,14 +236,14 @@ def test_arrows_choose_enter_chats_and_delete_asks(
     second = own.with_name("Zebra.gguf")
     shutil.copy(own, second)
     page = show_page(qtbot, context)
-    page.select(page.rows[0].entry.path)
+    page.select(page.shelf.rows[0].entry.path)
 
-    QTest.keyClick(page.view, Qt.Key.Key_Down)
+    QTest.keyClick(page.shelf.view, Qt.Key.Key_Down)
     with qtbot.waitSignal(page.chat_requested) as chat:
-        QTest.keyClick(page.view, Qt.Key.Key_Return)
-    assert chat.args == [page.rows[1].entry.path]
+        QTest.keyClick(page.shelf.view, Qt.Key.Key_Return)
+    assert chat.args == [page.shelf.rows[1].entry.path]
 
-    QTest.keyClick(page.view, Qt.Key.Key_Delete)
+    QTest.keyClick(page.shelf.view, Qt.Key.Key_Delete)
     answer(page, remove=False)
     assert own.exists() and second.exists()
 
@@ -314,7 +312,7 @@ def test_an_added_model_is_forgotten_and_remembered(
     with qtbot.waitSignal(page.scanned):
         click(page.toast.undo_button)
     assert context.settings.value.added_models[1] == str(tiny_gguf)
-    assert page.view.currentIndex().data(ROW_ROLE).entry.path == str(tiny_gguf)
+    assert page.shelf.view.currentIndex().data(ROW_ROLE).entry.path == str(tiny_gguf)
     assert not page.toast.isVisible()
 
 
@@ -579,7 +577,7 @@ def test_the_foot_says_what_snug_takes_of_the_disk(
 ) -> None:
     context.settings.update(added_models=(str(tiny_gguf),))
     page = show_page(qtbot, context)
-    words = page.foot.words.text()
+    words = page.shelf.foot.words.text()
     assert words.startswith(f"Models folder: {format_bytes(own.stat().st_size)} · ")
     assert words.endswith(" free on its disk")
 
@@ -592,12 +590,12 @@ def test_copies_are_shown_beside_each_other_until_one_is_removed(
     context.settings.update(added_models=(str(tiny_gguf),))
     page = show_page(qtbot, context)
 
-    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
-        click(page.foot.find_button)
+    with qtbot.waitSignal(page.shelf.foot.arranged, timeout=30_000):
+        click(page.shelf.foot.find_button)
 
     size = format_bytes(own.stat().st_size)
-    assert page.foot.words.text() == f"More copies of 1 model take {size}."
-    assert {row.entry.path for row in page.rows} == {str(own), str(tiny_gguf)}
+    assert page.shelf.foot.words.text() == f"More copies of 1 model take {size}."
+    assert {row.entry.path for row in page.shelf.rows} == {str(own), str(tiny_gguf)}
     shown = {row.data(Qt.ItemDataRole.AccessibleTextRole) for row in indexes(page)}
     assert any("Models folder" in text for text in shown)
     assert any("Added" in text and str(tiny_gguf) in text for text in shown)
@@ -607,7 +605,7 @@ def test_copies_are_shown_beside_each_other_until_one_is_removed(
     with qtbot.waitSignal(page.scanned):
         answer(page, remove=True)
     assert set(names(page)) == {other.name, tiny_gguf.name}, "all are shown again"
-    assert page.foot.find_button.isVisible() and not own.exists()
+    assert page.shelf.foot.find_button.isVisible() and not own.exists()
 
 
 def test_show_all_leaves_the_copies(
@@ -616,15 +614,15 @@ def test_show_all_leaves_the_copies(
     other = own.with_name("Other.gguf")
     other.write_bytes(own.read_bytes() + bytes(32))
     page = show_page(qtbot, context)
-    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
-        click(page.foot.find_button)
-    assert page.foot.words.text() == "No model is here twice."
+    with qtbot.waitSignal(page.shelf.foot.arranged, timeout=30_000):
+        click(page.shelf.foot.find_button)
+    assert page.shelf.foot.words.text() == "No model is here twice."
     assert set(names(page)) == {own.name, other.name}
 
     with qtbot.waitSignal(page.scanned):
         page.add([str(tiny_gguf)])
-    with qtbot.waitSignal(page.foot.arranged, timeout=30_000):
-        click(page.foot.find_button)
+    with qtbot.waitSignal(page.shelf.foot.arranged, timeout=30_000):
+        click(page.shelf.foot.find_button)
     assert set(names(page)) == {own.name, tiny_gguf.name}
-    click(page.foot.all_button)
+    click(page.shelf.foot.all_button)
     assert set(names(page)) == {own.name, other.name, tiny_gguf.name}

@@ -14,16 +14,14 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from app.context import AppContext
-from app.models.model_list import ROW_ROLE, ModelList
+from app.models.model_list import ROW_ROLE
 from app.models.page import ModelsPage
-from app.models.scan import Row, Shelf
-from app.models.verdict import Conditions
+from app.models.scan import Shelf
 from app.shrink.source import SourceCard
 from app.tasks import StartWorker, start_worker
 from engine.client import Worker
 from engine.errors import EngineError
 from engine.ggml_types import GgmlType
-from engine.hardware import detect
 from engine.library import Library
 from tests.helpers.gestures import problems
 from tests.helpers.headers import Sizes, header
@@ -73,7 +71,7 @@ def look(qtbot: QtBot, page: ModelsPage) -> None:
 
 
 def names(page: ModelsPage) -> list[str]:
-    return [Path(row.entry.path).name for row in page.rows if not row.entry.is_starter]
+    return [Path(row.entry.path).name for row in page.shelf.rows if not row.entry.is_starter]
 
 
 def test_the_page_shows_what_the_library_lists(
@@ -87,7 +85,7 @@ def test_the_page_shows_what_the_library_lists(
 
     library = Library(folder, (gone,))
     entries = library.scan()
-    shown = [row for row in page.rows if not row.entry.is_starter]
+    shown = [row for row in page.shelf.rows if not row.entry.is_starter]
     assert [row.entry for row in shown] == list(entries)
     assert [row.estimate for row in shown] == [library.estimate(entry) for entry in entries]
 
@@ -130,7 +128,7 @@ def test_the_next_start_shows_at_once_what_the_last_one_found(
     with qtbot.waitSignal(page.scanned, timeout=PATIENCE_MS):
         page.show()
     assert names(page) == ["One.gguf", "Two.gguf"]
-    assert page.foot.words.text() == "" and later.scan.is_running
+    assert page.shelf.foot.words.text() == "" and later.scan.is_running
 
     process = later.scan._worker
     assert process
@@ -138,7 +136,7 @@ def test_the_next_start_shows_at_once_what_the_last_one_found(
     psutil.Process(process.pid).kill()
     qtbot.waitUntil(lambda: not later.scan.is_running, timeout=PATIENCE_MS)
     assert names(page) == ["Two.gguf"]
-    assert page.foot.words.text().startswith("Models folder: ")
+    assert page.shelf.foot.words.text().startswith("Models folder: ")
     later.shutdown()
 
 
@@ -233,40 +231,7 @@ def test_closing_in_the_middle_of_a_look_ends_it(
     assert (context.folders.cache / "models.msgpack").exists(), "what was read is known"
     context.scan.start()  # a timer of a page goes off
     qtbot.wait(50)
-    assert page.rows == ()
-
-
-def rows_of(*names: str) -> tuple[Row, ...]:
-    conditions = Conditions(detect())
-    by_name = {entry.path: entry for entry in Library(Path("/nowhere"), names).scan()}
-    return tuple(Row(by_name[name], None, conditions) for name in names)
-
-
-@pytest.fixture
-def signals() -> tuple[ModelList, list[str]]:
-    model, heard = ModelList(), list[str]()
-    model.modelReset.connect(lambda: heard.append("reset"))
-    model.rowsInserted.connect(lambda _parent, first, last: heard.append(f"+{first}-{last}"))
-    model.rowsRemoved.connect(lambda _parent, first, last: heard.append(f"-{first}-{last}"))
-    return model, heard
-
-
-def test_few_that_come_or_go_leave_the_others(signals: tuple[ModelList, list[str]]) -> None:
-    model, heard = signals
-    model.set_rows(rows_of("/a", "/b", "/d"))
-    heard.clear()
-    for names, said in (
-        (("/a", "/b", "/c", "/d", "/e"), ["+2-2", "+4-4"]),
-        (("/b", "/d", "/e", "/f"), ["-2-2", "-0-0", "+3-3"]),
-        (("/b", "/d", "/e", "/f"), []),
-        (("/f", "/d", "/e", "/b"), ["reset"]),
-        ((), ["-3-3", "-2-2", "-1-1", "-0-0"]),
-    ):
-        rows = rows_of(*names)
-        model.set_rows(rows)
-        assert model.rows == rows and model.rowCount() == len(rows)
-        assert heard == said
-        heard.clear()
+    assert page.shelf.rows == ()
 
 
 def test_the_list_stays_where_it_was_scrolled_to(
@@ -276,17 +241,17 @@ def test_the_list_stays_where_it_was_scrolled_to(
         header("llama", GgmlType.F16, SMALL).write_sparse(folder / f"m{number:02}.gguf")
     look(qtbot, page)
     page.select(str(folder / "m00.gguf"))
-    bar = page.view.verticalScrollBar()
+    bar = page.shelf.view.verticalScrollBar()
     bar.setValue(bar.maximum() // 2)
     at = bar.value()
     header("llama", GgmlType.F16, SMALL).write_sparse(folder / "zz.gguf")
     look(qtbot, page)
     assert "zz.gguf" in names(page) and bar.value() == at > 0
-    assert page.view.currentIndex().data(ROW_ROLE).entry.path == str(folder / "m00.gguf")
+    assert page.shelf.view.currentIndex().data(ROW_ROLE).entry.path == str(folder / "m00.gguf")
 
     (folder / "m00.gguf").unlink()
     look(qtbot, page)
-    assert page.view.currentIndex().data(ROW_ROLE).entry.path == str(folder / "m01.gguf")
+    assert page.shelf.view.currentIndex().data(ROW_ROLE).entry.path == str(folder / "m01.gguf")
 
 
 def test_where_the_source_is_gone_none_is_chosen_in_its_place(

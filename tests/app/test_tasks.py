@@ -377,6 +377,8 @@ def test_closing_stops_a_shrink_that_goes_on_after_the_next_start(
     wait(qtbot, task, TaskState.SUCCEEDED)
     assert "Going on" in stages
     small = str(models / "small.gguf")
-    qtbot.waitUntil(lambda: small in [row.entry.path for row in page.rows], timeout=PATIENCE_MS)
+    qtbot.waitUntil(
+        lambda: small in [row.entry.path for row in page.shelf.rows], timeout=PATIENCE_MS
+    )
     qtbot.waitUntil(lambda: not page.leftovers.isVisible(), timeout=PATIENCE_MS)
     assert again.close()

@@ -71,7 +71,7 @@ def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     click(qtbot, window, "Models")
     models: ModelsPage = window.page("models")
     drop(models, tiny_checkpoint)
-    qtbot.waitUntil(lambda: len(models.rows) == 2, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: len(models.shelf.rows) == 2, timeout=WAIT_MS)
     models.select(str(tiny_checkpoint))
 
     click(qtbot, models, "Shrink")
