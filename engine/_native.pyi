@@ -24,6 +24,19 @@ def compare_logits(
     do not match and targets outside of the vocabulary.
     """
 
+def add_outer_products(
+    rows: NDArray[np.float32], sums: NDArray[np.float32], n_threads: int = 0
+) -> None:
+    """Adds x xT of each row x to `sums`: rows [n_rows, n_cols], sums [n_cols, n_block].
+
+    The columns are in blocks of `n_block`, the last of which may be smaller: sums[i, j] is that of
+    column i and the column j of its block. Only what is on and right of the diagonal is whole.
+    Independent of `n_threads` (0 = one for each logical core). Releases the GIL.
+
+    Raises TypeError for another dtype, a strided or a read-only array; ValueError for shapes that
+    do not match.
+    """
+
 def read_bandwidth(n_threads: int, n_bytes: int) -> float:
     """Bytes a second that `n_threads` threads read from `n_bytes` of main memory, at best.
 

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from engine import protocol
+from engine.calibrate.job import Calibrate
 from engine.convert.job import Convert
 from engine.convert.lora.job import ConvertAdapter
 from engine.detect import Detect
@@ -57,6 +58,7 @@ AnyJob = (
     Convert
     | ConvertAdapter
     | Shrink
+    | Calibrate
     | Quality
     | Recommend
     | Detect

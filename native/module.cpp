@@ -25,6 +25,7 @@
 #include "products.hpp"
 #include "rounding.hpp"
 #include "scalar_blocks.hpp"
+#include "second_moment.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -257,6 +258,18 @@ void multiply(const Matrix<const float> &left, const Matrix<const float> &right,
                    n_threads);
 }
 
+void add_outer_products(const Matrix<const float> &rows, const Matrix<float> &sums,
+                        unsigned n_threads) {
+    if (sums.shape(0) != rows.shape(1) || sums.shape(1) == 0 || sums.shape(1) > sums.shape(0))
+        throw nb::value_error("sums must be [n_cols, n_block], rows [n_rows, n_cols]");
+    const nb::gil_scoped_release unlocked;
+    snug::add_outer_products({.n_cols = rows.shape(1),
+                              .n_block = sums.shape(1),
+                              .rows = span_of(rows),
+                              .sums = span_of(sums)},
+                             n_threads);
+}
+
 nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
     nb::list found;
     for (const auto &[type, weights, cache, compute] : snug::memory_breakdown(function, context))
@@ -292,6 +305,9 @@ NB_MODULE(_native, m) {
 
     m.def("step_over_strings", &step_over_strings, "buffer"_a.noconvert(), "position"_a,
           "n_strings"_a, "max_bytes"_a);
+
+    m.def("add_outer_products", &add_outer_products, "rows"_a.noconvert(), "sums"_a.noconvert(),
+          "n_threads"_a = 0);
 
     m.def("memory_breakdown", &memory_breakdown, "function"_a, "context"_a);
 

@@ -20,7 +20,7 @@ from engine.cli.library import (
     library_verify,
 )
 from engine.cli.lora import add_lora_options
-from engine.cli.make import convert, quality, recommend, shrink
+from engine.cli.make import calibrate, convert, quality, recommend, shrink
 from engine.cli.models import devices, fit, inspect, selftest
 from engine.cli.talk import bench, chat
 from engine.cli.try_out import try_out
@@ -101,6 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
     sub.add_argument("-t", "--threads", type=_count, default=0)
 
+    _add_measuring_verbs(verb)
+    return parser
+
+
+def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub = verb("bench", bench, "Measure reading (pp) and writing (tg) speed, as llama-bench does.")
     sub.add_argument("model", type=Path)
     sub.add_argument("-p", "--n-prompt", type=_count, default=512)
@@ -108,13 +113,23 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("-r", "--repetitions", type=_positive, default=3)
 
+    sub = verb("calibrate", calibrate, "Let a model read, and keep what shrinking it well needs.")
+    sub.add_argument("model", type=Path, help="a GGUF file of 16 or 32 bits")
+    sub.add_argument("-o", "--out", type=Path, required=True)
+    sub.add_argument(
+        "--text", type=Path, nargs="+", default=[], metavar="FILE", help="default: Snug's own"
+    )
+    sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
+    sub.add_argument("-c", "--context", "--ctx", type=_count, default=512)
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+    sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
+
     sub = verb("quality", quality, "Compare a model with the one it was made from, on a text.")
     sub.add_argument("model", type=Path)
     sub.add_argument("--reference", type=Path, required=True)
     sub.add_argument("--text", type=Path, required=True)
     sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
     sub.add_argument("-c", "--context", "--ctx", type=_count, default=512)
-    return parser
 
 
 def _add_hub_verbs(verb: Callable[..., Any]) -> None:

@@ -12,6 +12,7 @@ from engine.fit.run import KvType
 from engine.llama.library import library
 from engine.llama.memory import BufferMemory, memory_of, set_kv_type
 from engine.llama.model import Model, out_of_memory
+from engine.llama.observe import Observer
 from engine.llama.threads import default_n_threads
 
 if TYPE_CHECKING:
@@ -39,11 +40,16 @@ class Context:
         n_ubatch: int = 512,
         n_outputs_max: int = 1,
         kv_type: KvType = "f16",
+        observer: Observer | None = None,
     ) -> None:
-        """Raises OutOfMemory when the KV cache or the buffers cannot be had."""
+        """Raises OutOfMemory when the KV cache or the buffers cannot be had.
+
+        An `observer` slows the computation down; what it raises, `decode` raises.
+        """
         self._library = library()
         self._c = self._library.c
         self._model = model
+        self._observer = observer
         self.abort = AbortFlag()
         self.tokens: list[int] = []
         self.n_threads = n_threads or default_n_threads()
@@ -58,6 +64,8 @@ class Context:
         set_kv_type(params, kv_type)
         params.abort_callback = self._c.ggml_abort_callback(self.abort.callback_address)
         params.abort_callback_data = self.abort.data_address
+        if observer:
+            params.cb_eval = observer.callback
         self._library.log_lines.clear()
         self._handle = self._c.llama_init_from_model(model.handle, params)
         if not self._handle:
@@ -89,6 +97,8 @@ class Context:
             self._wants_logits[:n] = bytes(n - n_outputs) + b"\x01" * n_outputs
             self._batch.logits = self._wants_logits
         status = self._c.llama_decode(self._handle, self._batch)
+        if self._observer:
+            self._observer.raise_error()
         if status == 0:
             self.tokens.extend(tokens)
             return True

@@ -1,0 +1,219 @@
+"""The job that finds out what flows into a model's matrices."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import msgspec
+
+from engine.errors import AlreadyExists, CorruptFile, FormatError, InferenceError
+from engine.jobs import Job, Progress, Step
+
+if TYPE_CHECKING:
+    from engine.calibrate.collect import Collector
+    from engine.llama.model import Model
+
+T = TypeVar("T")
+
+VERSION = 1
+"""Of what a file of the same key holds."""
+SHORTEST_N_CTX = 32
+_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
+
+
+class Calibrated(msgspec.Struct, frozen=True):
+    """Statistics of `n_tensors`, from `n_tokens` that were read in `n_chunks`.
+
+    `few_tokens` are the experts, by tensor, that fewer tokens went to than their input has columns.
+    `peak_bytes` is the most memory this process has taken so far. With `is_reused` the file was
+    there already, and nothing was read.
+    """
+
+    path: str
+    n_tokens: int
+    n_chunks: int
+    n_tensors: int
+    size_bytes: int
+    few_tokens: dict[str, tuple[int, ...]]
+    seconds: float
+    peak_bytes: int
+    is_reused: bool
+
+
+class Calibrate(Job, frozen=True):
+    """Let the GGUF `model` read `texts` and write statistics of its inputs to the file `out`.
+
+    `texts` empty takes those that come with Snug. Of them the first `chunks` chunks of `n_ctx`
+    tokens are read, 0 = all. `n_held_out` tokens go into a sample instead of the sums. A file
+    `out` that was made from the same model, texts and settings is taken as it is; another one is
+    replaced with `overwrite` only. The bytes do not depend on `n_threads`. Cancelled, paused or
+    failed, it leaves nothing. Raises what loading a model and writing a file raise, FormatError for
+    a line that is no conversation, InferenceError for texts that are too short, CorruptFile for a
+    model that computes no numbers.
+    """
+
+    Result: ClassVar = Calibrated
+
+    model: str
+    out: str
+    texts: tuple[str, ...] = ()
+    chunks: int = 0
+    n_ctx: int = 512
+    n_threads: int = 0
+    n_held_out: int = 512
+    overwrite: bool = False
+
+    def run(self) -> Generator[Step, None, Calibrated]:
+        from engine.calibrate.texts import bundled_texts
+        from engine.llama.model import load_model
+        from engine.source import refuse_to_replace
+
+        started = time.monotonic()
+        if self.n_ctx < SHORTEST_N_CTX:
+            raise InferenceError(
+                f"Chunks of {self.n_ctx} tokens are too short to calibrate with.",
+                hint=f"Take at least {SHORTEST_N_CTX}; 512 is usual.",
+            )
+        texts = tuple(Path(text) for text in self.texts or bundled_texts())
+        for file in (Path(self.model), *texts):
+            refuse_to_replace(file, Path(self.out))
+        key = yield from self._key(texts)
+        is_there = self._is_there(key)
+        if not is_there:
+            model = yield from load_model(self.model)
+            try:
+                yield from self._read(model, texts, key)
+            finally:
+                model.close()
+        return self._result(started, is_reused=is_there)
+
+    def _key(self, texts: Sequence[Path]) -> Generator[Progress, None, str]:
+        """Return what the file is made from as one word: the model, the texts and the settings."""
+        from engine.calibrate.texts import read_bytes
+        from engine.copying import hash_file, told
+        from engine.llama.model import open_model_file
+        from engine.splits import model_files
+
+        size_bytes = open_model_file(self.model).size_bytes
+        parts = [repr((VERSION, self.chunks, self.n_ctx, self.n_held_out))]
+        for part in model_files(Path(self.model)):
+            steps = told("Looking at the model", hash_file(part), size_bytes)
+            parts.append((yield from steps))
+        for text in texts:
+            parts += [ascii(text.name), hashlib.sha256(read_bytes(text)).hexdigest()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def _is_there(self, key: str) -> bool:
+        """Whether the file that is to be made exists; raises AlreadyExists if it is another one."""
+        from engine.calibrate.statistics import Statistics
+
+        out = Path(self.out)
+        if not out.is_file():
+            return False
+        try:
+            with Statistics.open(out) as statistics:
+                if statistics.key == key:
+                    return True
+        except (CorruptFile, FormatError):
+            pass
+        if not self.overwrite:
+            raise AlreadyExists(
+                f"{out.name} exists already, and is not of this model, these texts and settings.",
+                hint="Choose another name, or remove the old file first.",
+                details=str(out),
+            )
+        return False
+
+    def _read(self, model: Model, texts: Sequence[Path], key: str) -> Generator[Step, None, None]:
+        import numpy as np
+
+        from engine.calibrate.collect import Collector
+        from engine.calibrate.inputs import describe, held_out_tokens
+        from engine.calibrate.sums import new_statistics
+        from engine.calibrate.texts import split
+
+        collector = Collector(model, self.n_ctx, self.n_threads)
+        # One thread for all chunks: each new one would cost ggml a new set of OpenMP threads.
+        with closing(collector), ThreadPoolExecutor(1, thread_name_prefix="calibrate") as thread:
+            reading = Progress("Reading the texts", 0, None, "tokens")
+            splitting = thread.submit(
+                split, texts, model.vocabulary, model.chat_template, self.n_ctx
+            )
+            chunks = (yield from _wait(splitting, reading))[: self.chunks or None]
+            inputs = yield from _wait(thread.submit(collector.survey, chunks[0]), reading)
+            n_tokens = len(chunks) * self.n_ctx
+            held_out = held_out_tokens(n_tokens, self.n_held_out)
+            is_held_out = np.zeros(n_tokens, np.bool_)
+            is_held_out[held_out] = True
+            names = [text.name for text in texts]
+            metadata = describe(
+                inputs, key=key, datasets=names, n_chunks=len(chunks), n_ctx=self.n_ctx
+            )
+            with new_statistics(
+                Path(self.out),
+                metadata,
+                inputs,
+                len(held_out),
+                collector.n_threads,
+                overwrite=self.overwrite,
+            ) as sums:
+                for start in range(0, n_tokens, self.n_ctx):
+                    done = Progress("Calibrating", start, n_tokens, "tokens")
+                    yield done
+                    chunk = chunks[start // self.n_ctx]
+                    apart = is_held_out[start : start + self.n_ctx]
+                    future = thread.submit(collector.collect, chunk, inputs, sums, apart)
+                    yield from _wait(future, done, collector)
+                yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
+
+    def _result(self, started: float, *, is_reused: bool) -> Calibrated:
+        from engine.calibrate.statistics import Statistics
+        from engine.files import bytes_on_disk
+
+        with Statistics.open(self.out) as statistics:
+            return Calibrated(
+                path=self.out,
+                n_tokens=statistics.n_tokens_read,
+                n_chunks=statistics.n_tokens_read // self.n_ctx,
+                n_tensors=len(statistics.tensors),
+                size_bytes=bytes_on_disk(Path(self.out)),
+                few_tokens=statistics.few_tokens(),
+                seconds=time.monotonic() - started,
+                peak_bytes=_peak_bytes(),
+                is_reused=is_reused,
+            )
+
+
+def _wait(
+    future: Future[T], meanwhile: Progress, at_work: Collector | None = None
+) -> Generator[Progress, None, T]:
+    """Yield `meanwhile` until `future` is done; closed, interrupt the one `at_work`."""
+    try:
+        while True:
+            try:
+                return future.result(_PATIENCE_S)
+            except NotYet:
+                yield meanwhile
+    finally:
+        if at_work and not future.done():
+            at_work.interrupt()
+            wait([future])
+
+
+def _peak_bytes() -> int:
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,182 @@
+"""The statistics of inputs in the making: a file that is mapped into memory and summed up in."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.calibrate.inputs import Input
+from engine.errors import CorruptFile
+from engine.gguf import encode_header
+from engine.gguf_header import aligned
+from engine.gguf_values import TensorInfo, Value
+from engine.mapped import forget
+from engine.output import new_file
+from engine.partial import partial_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORGET_BYTES = 256 << 20
+
+Place = tuple[TensorInfo, int]
+"""A tensor, and where in the file it begins."""
+
+
+class Sums:
+    """The statistics of all inputs in the making, in a file that is mapped into memory.
+
+    What was added to is let go of every `FORGET_BYTES`, so that a file larger than memory can be
+    filled. `n_threads` compute; the sums do not depend on their number.
+    """
+
+    def __init__(
+        self,
+        mapped: mmap.mmap,
+        inputs: Sequence[Input],
+        places: Mapping[str, Place],
+        n_threads: int,
+    ) -> None:
+        import numpy as np
+
+        self._mapped = mapped
+        self._places = places
+        self._n_threads = n_threads
+        self._n_touched = 0
+        self._inputs = inputs
+        self._counts = {one.name: np.zeros(one.n_matrices, np.int64) for one in inputs}
+        self._totals = {one.name: np.zeros((one.n_matrices, one.n_cols)) for one in inputs}
+        self._n_sampled = {one.name: 0 for one in inputs}
+
+    def add(self, one: Input, rows: NDArray[np.float32], is_held_out: NDArray[np.bool_]) -> None:
+        """Add the rows of a chunk, float32 [n_matrices, n, n_cols]; `is_held_out` [n_tokens].
+
+        Raises CorruptFile for rows that are no numbers.
+        """
+        import numpy as np
+
+        _require_numbers(one, rows)
+        apart = np.repeat(is_held_out, rows.shape[1] // len(is_held_out))
+        for matrix in range(one.n_matrices):
+            self._add_rows(one, matrix, rows[matrix][~apart])
+        sample = rows[:, apart]  # [n_matrices, n_held_out, n_cols]
+        if sample.size:
+            first = self._n_sampled[one.name]
+            self._array(f"{one.name}.in_sample")[:, first : first + sample.shape[1]] = sample
+            self._n_sampled[one.name] += sample.shape[1]
+
+    def add_routed(
+        self,
+        one: Input,
+        rows: NDArray[np.float32],
+        experts: NDArray[np.int32],
+        is_held_out: NDArray[np.bool_],
+    ) -> None:
+        """Add rows [n_tokens, n, n_cols] that go to `experts` [n_tokens, n_used].
+
+        Slot i of a token takes its row i % n, as ggml_mul_mat_id does. Raises CorruptFile.
+        """
+        import numpy as np
+
+        _require_numbers(one, rows)
+        n_rows = rows.shape[1]
+        for expert in range(one.n_matrices):
+            tokens, slots = np.nonzero((experts == expert) & ~is_held_out[:, None])
+            if len(tokens):
+                self._add_rows(one, expert, rows[tokens, slots % n_rows])
+        sample = rows[is_held_out].reshape(-1, one.n_cols)
+        if len(sample):
+            first = self._n_sampled[one.name]
+            self._array(f"{one.name}.in_sample")[first : first + len(sample)] = sample
+            # Slots i, i + n, ... of a token take the same row.
+            routes = experts[is_held_out].reshape(-1, one.n_used, n_rows).transpose(0, 2, 1)
+            target = self._array(f"{one.name}.in_experts")
+            target[first : first + len(sample)] = routes.reshape(-1, one.n_used)
+            self._n_sampled[one.name] += len(sample)
+
+    def finish(self) -> None:
+        """Write what is not in the file yet: counts, sums, sums of squares."""
+        for one in self._inputs:
+            diagonal = self._diagonal(one)
+            for tensor in one.tensors:
+                self._array(f"{tensor}.in_sum2")[:] = diagonal
+                self._array(f"{tensor}.in_sum")[:] = self._totals[one.name]
+                self._array(f"{tensor}.counts")[:, 0] = self._counts[one.name]
+
+    def _add_rows(self, one: Input, matrix: int, rows: NDArray[np.float32]) -> None:
+        """Add rows [n, n_cols] to the sums of one matrix."""
+        import numpy as np
+
+        from engine._native import add_outer_products
+
+        rows = np.ascontiguousarray(rows)
+        outer = self._array(f"{one.name}.in_outer")[matrix]
+        add_outer_products(rows, outer, self._n_threads)
+        self._counts[one.name][matrix] += len(rows)
+        self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
+        self._n_touched += outer.nbytes
+        if self._n_touched > FORGET_BYTES:
+            self._n_touched = 0
+            forget(self._mapped)
+
+    def _diagonal(self, one: Input) -> NDArray[np.float32]:
+        """The sums of squares, float32 [n_matrices, n_cols]."""
+        import numpy as np
+
+        outer = self._array(f"{one.name}.in_outer")
+        columns = np.arange(one.n_cols)
+        diagonal: NDArray[np.float32] = outer[:, columns, columns % one.n_block]
+        return diagonal
+
+    def _array(self, name: str) -> NDArray[np.float32]:
+        """A tensor of the file, float32 with the outer dimensions first, to be written to."""
+        import numpy as np
+
+        info, at = self._places[name]
+        return np.frombuffer(self._mapped, np.float32, info.n_elements, at).reshape(
+            info.shape[::-1]
+        )
+
+
+@contextmanager
+def new_statistics(
+    path: Path,
+    metadata: Mapping[str, Value],
+    inputs: Sequence[Input],
+    n_held_out: int,
+    n_threads: int,
+    *,
+    overwrite: bool,
+) -> Generator[Sums, None, None]:
+    """Make the file of the statistics of `inputs`; it appears whole when the block ends well.
+
+    It has holes where nothing is written. Raises what `new_file` raises.
+    """
+    tensors = [info for one in inputs for info in one.layout(n_held_out)]
+    header, alignment = encode_header(metadata, tensors)
+    places, at = {}, len(header)
+    for info in tensors:
+        places[info.name] = info, at
+        at += aligned(info.n_bytes, alignment)
+    with new_file(path, size_bytes=at, overwrite=overwrite) as output:
+        output.write(header)
+        output.skip(at - len(header))
+        with partial_of(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            sums = Sums(mapped, inputs, places, n_threads)
+            yield sums
+            sums.finish()
+            mapped.flush()
+
+
+def _require_numbers(one: Input, rows: NDArray[np.float32]) -> None:
+    import numpy as np
+
+    if not np.isfinite(rows).all():
+        raise CorruptFile(
+            f"What flows into {one.name} is infinite, or not a number.",
+            hint="The model is damaged or was not converted well: get it again, or keep it in F32.",
+        )

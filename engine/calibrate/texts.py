@@ -1,0 +1,112 @@
+"""The texts that a model is calibrated on, as chunks of its tokens.
+
+A file of the suffix .jsonl holds conversations, one a line: `{"messages": [{"role": ..., "content":
+...}, ...]}`. They are written as the model's own chat template has it. All else is plain text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from engine.chat import ChatTemplate, Message, plain_text
+from engine.errors import FormatError, InferenceError, TemplateError
+from engine.files import read_error
+from engine.llama.model import Vocabulary
+
+log = logging.getLogger(__name__)
+
+BUNDLED = Path(__file__).resolve().parents[2] / "resources" / "calibration"
+CONVERSATIONS = ".jsonl"
+
+
+class Conversation(msgspec.Struct, frozen=True):
+    messages: tuple[Message, ...]
+
+
+def bundled_texts() -> tuple[str, ...]:
+    """The texts that come with Snug."""
+    return tuple(str(path) for path in sorted(BUNDLED.iterdir()) if path.suffix != ".md")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a text; raises NotFound, StorageError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise read_error(error, path) from error
+
+
+def split(
+    texts: Sequence[Path], vocabulary: Vocabulary, template: str | None, n_ctx: int
+) -> list[list[int]]:
+    """Return chunks of `n_ctx` tokens; those of several texts alternate, in proportion.
+
+    So the first few chunks are of all texts. Those of one plain text are llama-imatrix's. What is
+    left of each text makes chunks together. Raises NotFound, StorageError, FormatError for
+    a line that is no conversation, InferenceError for texts that are too short.
+    """
+    chunks: list[tuple[float, list[int]]] = []
+    rest: list[int] = []
+    for path in texts:
+        tokens = _tokens(path, vocabulary, template)
+        n = len(tokens) // n_ctx
+        chunks += [((i + 0.5) / n, tokens[i * n_ctx : (i + 1) * n_ctx]) for i in range(n)]
+        rest += tokens[n * n_ctx :]
+    if len(texts) > 1:
+        chunks += [(1, rest[i : i + n_ctx]) for i in range(0, len(rest) - n_ctx + 1, n_ctx)]
+    if not chunks:
+        raise InferenceError(
+            f"The text is too short to calibrate with: {len(rest):,} tokens, and one chunk takes "
+            f"{n_ctx:,}.",
+            hint="Choose a longer text, or the one that comes with Snug.",
+        )
+    chunks.sort(key=lambda chunk: chunk[0])
+    return [chunk for _, chunk in chunks]
+
+
+def _tokens(path: Path, vocabulary: Vocabulary, template: str | None) -> list[int]:
+    data = read_bytes(path)
+    if path.suffix.lower() != CONVERSATIONS:
+        return vocabulary.tokenize(data.decode("utf-8", "replace"), special=False)
+    tokens = []
+    write = _Writer(vocabulary, template)
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            try:
+                conversation = msgspec.json.decode(line, type=Conversation)
+            except (msgspec.DecodeError, RecursionError) as error:
+                raise FormatError(
+                    f"Line {number} of {path.name} is no conversation.",
+                    hint='Each line is {"messages": [{"role": "user", "content": "..."}, ...]}.',
+                    details=str(error),
+                ) from error
+            tokens += write.tokens(conversation.messages)
+    return tokens
+
+
+class _Writer:
+    """Writes conversations as the model has read them in training."""
+
+    def __init__(self, vocabulary: Vocabulary, template: str | None) -> None:
+        self._vocabulary = vocabulary
+        self._template: ChatTemplate | None = None
+        try:
+            self._template = ChatTemplate(template) if template else None
+        except TemplateError as error:
+            log.info("conversations as plain text: %s", error)
+
+    def tokens(self, messages: Sequence[Message]) -> list[int]:
+        """A template that refuses a conversation does without: it is plain text then."""
+        vocabulary = self._vocabulary
+        bos, eos = (vocabulary.text_of(token) for token in (vocabulary.bos, vocabulary.eos))
+        if self._template:
+            try:
+                text = self._template.render(messages, bos, eos, add_generation_prompt=False)
+                return vocabulary.tokenize(text)
+            except TemplateError as error:
+                log.info("a conversation as plain text: %s", error)
+        return vocabulary.tokenize(plain_text(messages) + "\n\n", special=False)

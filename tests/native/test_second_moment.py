@@ -1,0 +1,65 @@
+"""Sums of outer products against numpy; the same for any number of threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine._native import add_outer_products
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 300), st.integers(1, 150), st.data(), st.integers(0, 2**32 - 1))
+def test_blocks_are_those_of_numpy(n_rows: int, n_cols: int, data: Any, seed: int) -> None:
+    n_block = data.draw(st.integers(1, n_cols))
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n_rows, n_cols)).astype(np.float32)
+    sums = rng.normal(size=(n_cols, n_block)).astype(np.float32)
+    before = sums.astype(np.float64)
+    add_outer_products(rows, sums)
+    exact = rows.astype(np.float64)
+    for first in range(0, n_cols, n_block):
+        columns = slice(first, min(first + n_block, n_cols))
+        n = columns.stop - first
+        expected = np.triu(before[columns, :n] + exact[:, columns].T @ exact[:, columns])
+        np.testing.assert_allclose(np.triu(sums[columns, :n]), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_block", [1000, 256])
+def test_any_number_of_threads_gives_the_same_sums(n_block: int) -> None:
+    rows = np.random.default_rng(0).normal(size=(500, 1000)).astype(np.float32)
+    found = []
+    for n_threads in (1, 2, 3, 7):
+        sums = np.zeros((1000, n_block), np.float32)
+        add_outer_products(rows, sums, n_threads)
+        found.append(sums)
+    assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+def test_what_is_not_a_number_reaches_only_its_own_column() -> None:
+    rows = np.ones((4, 40), np.float32)
+    rows[2, 7] = np.nan
+    sums = np.zeros((40, 40), np.float32)
+    add_outer_products(rows, sums)
+    upper = np.triu(sums)
+    assert np.isnan(upper[7, 7:]).all() and np.isnan(upper[:8, 7]).all()
+    others = np.delete(np.delete(upper, 7, 0), 7, 1)
+    assert np.array_equal(others, np.triu(np.full((39, 39), 4)))
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (8, 9), (8, 0), (9, 8)])
+def test_sums_that_do_not_fit_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="sums must be"):
+        add_outer_products(np.zeros((3, 8), np.float32), np.zeros(shape, np.float32))
+
+
+def test_arrays_are_never_copied() -> None:
+    rows, sums = np.zeros((3, 8), np.float32), np.zeros((8, 8), np.float32)
+    with pytest.raises(TypeError):
+        add_outer_products(rows, sums.astype(np.float64))
+    with pytest.raises(TypeError):
+        add_outer_products(rows.T, sums)
