@@ -1,4 +1,7 @@
-"""Native kernels, built from native/ (C++20, nanobind). Array arguments are never copied."""
+"""Native kernels, built from native/ (C++20, nanobind).
+
+Array arguments are never copied: one that is not aligned raises ValueError.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

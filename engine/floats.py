@@ -12,11 +12,14 @@ from engine.ggml_types import GgmlType
 
 
 def to_float32(data: bytes | memoryview, stored: GgmlType) -> NDArray[np.float32]:
-    """Decode little-endian `data` of a float type, float32 [n]; F32 is a view of `data`."""
+    """Decode little-endian `data` of a float type, float32 [n].
+
+    F32 is a view of `data`, or a copy where that is not aligned, as in a file it need not be.
+    """
     if stored is GgmlType.F32:
-        return np.frombuffer(data, dtype="<f4")
+        return np.require(np.frombuffer(data, dtype="<f4"), requirements="A")
     decode = {GgmlType.F16: _native.half_to_float, GgmlType.BF16: _native.bf16_to_float}[stored]
-    bits = np.frombuffer(data, dtype="<u2")
+    bits = np.require(np.frombuffer(data, dtype="<u2"), requirements="A")
     values = np.empty(bits.shape, np.float32)
     decode(bits, values)
     return values

@@ -37,9 +37,17 @@ using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <typename T>
 using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
+// An array over the bytes of a file may begin anywhere; to read numbers there is undefined.
+template <typename T, typename... Annotations>
+T *data_of(const nb::ndarray<T, Annotations...> &array) {
+    if (array.size() > 0 && reinterpret_cast<std::uintptr_t>(array.data()) % alignof(T) != 0)
+        throw nb::value_error("arrays must be aligned");
+    return array.data();
+}
+
 template <typename T, typename... Annotations>
 std::span<T> span_of(const nb::ndarray<T, Annotations...> &array) {
-    return {array.data(), array.size()};
+    return {data_of(array), array.size()};
 }
 
 void compare_logits(const Matrix<const float> &reference, const Matrix<const float> &test,
@@ -137,8 +145,8 @@ void transpose(const nb::ndarray<const std::uint32_t, nb::ndim<2>, nb::device::c
         (source.size() > 0 && source.stride(1) != 1) || source.stride(0) < 0)
         throw nb::value_error("target must have the transposed shape, source contiguous rows");
     const nb::gil_scoped_release unlocked;
-    snug::transpose(source.data(), static_cast<std::size_t>(source.stride(0)), source.shape(0),
-                    source.shape(1), target.data());
+    snug::transpose(data_of(source), static_cast<std::size_t>(source.stride(0)), source.shape(0),
+                    source.shape(1), data_of(target));
 }
 
 void decode_codes(const Matrix<const std::uint8_t> &codes, const Vector<const float> &table,

@@ -98,7 +98,7 @@ def dequantize_rows(ggml_type: GgmlType, data: NDArray[np.uint8]) -> NDArray[np.
     """Turn stored rows into numbers: bytes [n_rows, row_bytes] -> float32 [n_rows, n_cols]."""
     import numpy as np
 
-    data = np.ascontiguousarray(data)
+    data = _aligned(np.ascontiguousarray(data))
     n_rows, row_bytes = data.shape
     n_cols = row_bytes // ggml_type.block_bytes * ggml_type.block_size
     if ggml_type is GgmlType.F32:
@@ -119,7 +119,13 @@ def is_valid(ggml_type: GgmlType, data: NDArray[np.uint8]) -> bool:
     validate = library().function(
         "ggml_validate_row_data", ctypes.c_bool, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
     )
+    data = _aligned(data)
     return bool(validate(int(ggml_type), data.ctypes.data, data.nbytes))
+
+
+def _aligned(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`data`, or a copy of it: ggml reads floats and halves in place, a file has them anywhere."""
+    return data.copy() if data.ctypes.data % 4 else data
 
 
 def _requires_imatrix(ggml_type: GgmlType) -> bool:

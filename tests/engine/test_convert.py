@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from engine.convert.job import Convert
+from engine.convert.job import TYPES, Convert
 from engine.convert.rope import llama3_factors
 from engine.convert.rules import interleaved
 from engine.convert.view import CheckpointView
@@ -22,8 +22,14 @@ from engine.floats import from_float32, to_float32
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile
 from engine.jobs import Progress, Step, finish
+from engine.quantize.shrink import Shrink
 from engine.source import open_source
-from tests.helpers.checkpoints import random_tensors, write_safetensors, write_tiny_checkpoint
+from tests.helpers.checkpoints import (
+    misalign,
+    random_tensors,
+    write_safetensors,
+    write_tiny_checkpoint,
+)
 
 # Digests of the tensors that llama.cpp's converter (0c1e57098) makes of the shared models; its
 # output.weight of TinyStories-656K is counted as the token_embd.weight that it should have been.
@@ -48,6 +54,27 @@ def convert(folder: Path, out: Path, float_type: str = "f16") -> GgufFile:
 def tensor(model: GgufFile | CheckpointView, name: str) -> NDArray[np.float32]:
     info = next(t for t in model.tensors if t.name == name)
     return model.rows(info, 0, info.n_rows)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+def test_data_may_begin_anywhere_in_the_file(tmp_path: Path, dtype: str) -> None:
+    """Native code refuses numbers at odd addresses, which C++ leaves undefined."""
+    folder = write_tiny_checkpoint(tmp_path / "a", dtype=dtype)
+
+    def made() -> list[bytes]:
+        out = tmp_path / "a.gguf"
+        jobs = [Convert(str(folder), str(out), t, overwrite=True) for t in TYPES]
+        more = [Shrink(str(folder), str(out), r, overwrite=True) for r in ("Q4_K_M", "Q8_0")]
+        contents = []
+        for job in (*jobs, *more):
+            finish(job.run())
+            contents.append(out.read_bytes())
+        return contents
+
+    aligned = made()
+    for n_bytes in (1, 2):
+        misalign(folder / "model.safetensors", n_bytes)
+        assert made() == aligned
 
 
 @pytest.mark.parametrize(("model", "float_type"), REFERENCE)

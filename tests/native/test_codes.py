@@ -51,6 +51,12 @@ def test_codes_are_unpacked(
     assert np.array_equal(codes, wanted[:, :n_cols])
 
 
+def test_words_at_an_odd_address_are_refused() -> None:
+    words = np.zeros(9, np.uint8)[1:].view(np.uint32).reshape(1, 2)
+    with pytest.raises(ValueError, match="must be aligned"):
+        _native.transpose(words, np.empty((2, 1), np.uint32))
+
+
 def test_the_last_chunk_may_be_cut() -> None:
     packed = np.array([[0b11_010_001, 0b0000000_1]], np.uint8)  # 1, 2, 7 and no fourth whole one
     positions = np.arange(0, 24, 3, dtype=np.int32)

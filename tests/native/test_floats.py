@@ -55,6 +55,14 @@ def test_every_bf16_comes_back() -> None:
     assert np.array_equal(again[is_nan], ALL[is_nan] | 64)
 
 
+def test_numbers_at_an_odd_address_are_refused() -> None:
+    bits = np.zeros(9, np.uint8)[1:].view(np.uint16)
+    with pytest.raises(ValueError, match="must be aligned"):
+        half_to_float(bits, np.empty(4, np.float32))
+    with pytest.raises(ValueError, match="must be aligned"):
+        float_to_half(np.zeros(18, np.uint8)[2:].view(np.float32), np.empty(4, np.uint16))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     two, three = np.zeros(2, np.float32), np.zeros(3, np.uint16)
     with pytest.raises(ValueError, match="same length"):

@@ -58,18 +58,21 @@ def unpack_columns(
     words: NDArray[np.uint32], layout: Layout, start: int, stop: int, n_codes: int
 ) -> Codes:
     """Words [n_words, n_cols] that are packed downwards: columns start..stop, [n, n_codes]."""
-    turned = np.empty((stop - start, len(words)), np.uint32)
-    _native.transpose(words[:, start:stop], turned)
-    return unpack(turned, layout, n_codes)
+    return unpack(_transposed(words[:, start:stop]), layout, n_codes)
 
 
 def split_columns(words: NDArray[np.uint32], layout: Layout, start: int, stop: int) -> Codes:
     """Words [n, n_words] that are packed along rows: codes start..stop of each, [codes, n]."""
     per_word = len(layout.positions)
     first, last = start // per_word, -(-stop // per_word)
-    turned = np.empty((last - first, len(words)), np.uint32)
-    _native.transpose(words[:, first:last], turned)
+    turned = _transposed(words[:, first:last])
     codes = np.empty((len(turned) * per_word, len(words)), np.uint8)
     positions = np.array(layout.positions, np.int32)
     _native.split_words(turned, layout.n_bits, positions, codes)
     return codes[start - first * per_word : stop - first * per_word]
+
+
+def _transposed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    turned = np.empty(words.shape[::-1], np.uint32)
+    _native.transpose(np.require(words, requirements="A"), turned)
+    return turned
