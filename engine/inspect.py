@@ -69,7 +69,7 @@ def _describe_checkpoint(folder: Path) -> ModelSummary:
     from engine.convert.view import read_layout
 
     checkpoint = Checkpoint.open(folder)
-    layout = read_layout(checkpoint)
+    layout = read_layout(checkpoint, believes_config=True)
     metadata = {
         **general_metadata(checkpoint, layout.architecture, layout.infos),
         # As the folder is called: what it tells may be the name of the model it was tuned from.

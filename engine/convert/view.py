@@ -119,13 +119,17 @@ def _info(weight: Weight) -> TensorInfo:
     return TensorInfo(weight.name, tuple(reversed(weight.shape)), weight.type)
 
 
-def read_layout(checkpoint: Checkpoint, adapters: Sequence[Scaled] = ()) -> Layout:
+def read_layout(
+    checkpoint: Checkpoint, adapters: Sequence[Scaled] = (), *, believes_config: bool = False
+) -> Layout:
     """Match the stored tensors, and what `adapters` add, with what the architecture declares.
 
+    With `believes_config` only headers are read, also where tensors say better how they are packed.
     Raises UnsupportedArchitecture, UnsupportedTensor for one that has no place, CorruptFile for a
     missing tensor or a wrong shape.
     """
-    weights: Mapping[str, Weight] = text_weights(checkpoint.config, weights_of(checkpoint))
+    stored = weights_of(checkpoint, believes_config=believes_config)
+    weights: Mapping[str, Weight] = text_weights(checkpoint.config, stored)
     architecture = find_architecture(checkpoint.config)
     config = text_config(checkpoint.config)
     if adapters:

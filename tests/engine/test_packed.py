@@ -24,7 +24,7 @@ from engine.errors import CorruptFile
 from engine.ggml_types import GgmlType
 from engine.llama.ggml import dequantize_rows, is_valid
 from tests.helpers import packed
-from tests.helpers.checkpoints import write_json
+from tests.helpers.checkpoints import misalign, write_json
 from tests.helpers.packed import Packed, affine, bf16, stored, write_packed
 
 RECORDED = Path(__file__).parent / "data" / "packed.zip"
@@ -109,6 +109,11 @@ def test_what_the_real_libraries_packed(tmp_path: Path, case: str) -> None:
     raw = weight.raw(0, n_rows)
     pieces = [weight.raw(0, 5), weight.raw(5, 6), weight.raw(6, n_rows)]
     assert np.array_equal(np.concatenate(pieces), raw)
+    for n_bytes in (1, 2):  # the data may begin anywhere
+        misalign(tmp_path / "model.safetensors", n_bytes)
+        (weight,) = weights_of(Checkpoint.open(tmp_path)).values()
+        assert np.array_equal(weight.rows(0, n_rows), values)
+        assert np.array_equal(weight.raw(0, n_rows), raw)
 
 
 def packed_weight(tensors: Packed, quantization: dict[str, Any], name: str = NAME) -> Weight:
@@ -193,19 +198,77 @@ def test_gptq(
         assert (off <= bound * 1.001).all()
 
 
-def test_gptq_without_a_word_on_symmetry_looks_at_the_zero_points() -> None:
-    codes, scales = np.zeros((32, 64), int), np.ones((32, 1), "<f2")
-    quantization = {"quant_method": "gptq", "bits": 4, "group_size": -1}
-    for zero, wanted in ((8, GgmlType.Q4_0), (7, GgmlType.Q4_1)):
-        tensors = packed.gptq(codes, scales, np.full((32, 1), zero), 4)
+@pytest.mark.parametrize("told", [{}, {"sym": True}, {"sym": False}, {"zero_point": False}])
+@pytest.mark.parametrize("method", ["gptq", "gptq_v2", "awq"])
+def test_zero_points_and_not_the_config_say_whether_a_weight_is_symmetric(
+    method: str, told: dict[str, bool]
+) -> None:
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 16, (32, 64))
+    scales = rng.uniform(0.001, 0.1, (32, 2)).astype("<f2")
+    quantization = {"quant_method": method[:4].rstrip("_"), "bits": 4, "group_size": 32, **told}
+    quantization["checkpoint_format"] = "gemm" if method == "awq" else method
+    for odd, wanted in ((8, GgmlType.Q4_0), (7, GgmlType.Q4_1)):
+        zeros = np.full((32, 2), 8)
+        zeros[31, 1] = odd  # one is enough
+        if method == "awq":
+            tensors = packed.awq(codes, scales, zeros)
+        else:
+            tensors = packed.gptq(codes, scales, zeros, 4, v1=method == "gptq")
+        weight = packed_weight(tensors, quantization)
+        assert weight.type is wanted
+        values = affine(codes, scales, zeros, np.arange(64) // 32)
+        assert np.array_equal(all_rows(weight), values)
+        bound = (scales.astype(np.float32) * zeros * HALF).repeat(32, 1) * (odd != 8)
+        assert (np.abs(moved(weight) - values) <= bound * 1.001).all()
+
+
+@pytest.mark.parametrize("n_bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("v1", [True, False])
+def test_one_other_zero_point_is_seen_at_any_width(n_bits: int, v1: bool) -> None:
+    middle = 1 << (n_bits - 1)
+    quantization = {"quant_method": "gptq", "bits": n_bits, "group_size": -1, "sym": True}
+    quantization["checkpoint_format"] = "gptq" if v1 else "gptq_v2"
+    for place in (0, 17, 63):
+        zeros = np.full((64, 1), middle)
+        zeros[place] += 1
+        tensors = packed.gptq(
+            np.zeros((64, 32), int), np.ones((64, 1), "<f2"), zeros, n_bits, v1=v1
+        )
+        wanted = GgmlType.F32 if n_bits == 8 else GgmlType.Q4_1
         assert packed_weight(tensors, quantization).type is wanted
 
 
-def test_a_weight_that_is_said_to_be_symmetric_and_is_not_is_refused() -> None:
-    tensors = packed.gptq(np.zeros((32, 64), int), np.ones((32, 1), "<f2"), np.full((32, 1), 7), 4)
-    quantization = {"quant_method": "gptq", "bits": 4, "group_size": -1, "sym": True}
-    with pytest.raises(CorruptFile, match="has other zero points than 8"):
-        packed_weight(tensors, quantization)
+def test_to_describe_a_model_its_config_is_enough(tmp_path: Path) -> None:
+    """Tens of thousands of experts have as many small tensors."""
+    zeros = np.full((32, 1), 7)
+    tensors = packed.gptq(np.zeros((32, 64), int), np.ones((32, 1), "<f2"), zeros, 4)
+    tensors["g_idx"] = stored(np.full(64, 9, "<i4"))
+    told = {"quant_method": "gptq", "bits": 4, "group_size": -1, "sym": True, "desc_act": False}
+    named = {f"a.{end}": content for end, content in tensors.items()}
+    checkpoint = Checkpoint.open(write_packed(tmp_path, named, {"quantization_config": told}))
+    (weight,) = weights_of(checkpoint, believes_config=True).values()
+    assert weight.type is GgmlType.Q4_0
+    with pytest.raises(CorruptFile, match="names groups that are not there"):
+        weights_of(checkpoint)
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+def test_int8_with_zero_points(is_said: bool) -> None:
+    codes = np.random.default_rng(4).integers(-128, 128, (4, 32), dtype=np.int8)
+    scheme = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": is_said}
+    quantization = {
+        "quant_method": "compressed-tensors",
+        "format": "int-quantized",
+        "config_groups": {"group_0": {"weights": scheme}},
+    }
+    for odd, wanted in ((0, GgmlType.Q8_0), (5, GgmlType.F32)):
+        zeros = np.zeros((4, 1), np.int8)
+        zeros[2] = odd
+        tensors = {"weight": stored(codes), "weight_scale": stored(np.ones((4, 1), "<f2"))}
+        weight = packed_weight({**tensors, "weight_zero_point": stored(zeros)}, quantization)
+        assert weight.type is wanted
+        assert_same(weight, codes.astype(np.float32) - zeros.astype(np.float32))
 
 
 @settings(deadline=None)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.checkpoint import Checkpoint
 from engine.convert.packed import weights_of
 from engine.errors import CorruptFile, EngineError, UnsupportedTensor
+from engine.ggml_types import GgmlType
 from tests.engine.test_packed import recorded_case, recorded_cases
 from tests.helpers import packed
 from tests.helpers.checkpoints import write_json
@@ -176,20 +177,31 @@ def test_fp8_needs_scales_of_the_kind_that_is_told(tmp_path: Path) -> None:
     folder = write_packed(tmp_path / "a", {"a.weight": codes}, config)
     refused(folder, CorruptFile, "is packed, but has no scale")
     tensors = {"a.weight": codes, "a.weight_scale_inv": stored(np.array(0.3, "<f4"))}
-    folder = write_packed(tmp_path / "b", tensors, config)
-    with pytest.raises(CorruptFile, match="no powers of two"):
-        weights_of(Checkpoint.open(folder))["a.weight"].raw(0, 2)
+    folder = write_packed(tmp_path / "b", tensors, config)  # no power of two, as it says
+    assert weights_of(Checkpoint.open(folder))["a.weight"].type is GgmlType.F32
     tensors["a.weight_scale_inv"] = stored(np.ones((2, 3), "<f4"))
     folder = write_packed(tmp_path / "c", tensors, config)
     refused(folder, CorruptFile, r"the shape \[2, 3\], which fits no tiles of \[2, 32\]")
 
 
-def test_what_is_said_of_the_order_is_checked_when_rows_are_read(tmp_path: Path) -> None:
-    tensors = packed.gptq(np.zeros((32, 64), int), np.ones((32, 2), "<f2"), np.full((32, 2), 8), 4)
+def test_an_order_that_the_config_denies_is_kept(tmp_path: Path) -> None:
+    scales = np.tile([1, 2], (32, 1)).astype("<f2")
+    tensors = packed.gptq(np.ones((32, 64), int), scales, np.full((32, 2), 8), 4)
     tensors["g_idx"] = stored(np.tile([0, 1], 32).astype("<i4"))
     weight = weights_of(Checkpoint.open(gptq_folder(tmp_path, tensors, desc_act=False)))["a.weight"]
-    with pytest.raises(CorruptFile, match="is in act-order, which the config denies"):
-        weight.rows(0, 1)
+    assert weight.type is GgmlType.F32
+    assert weight.rows(0, 1).tolist() == [[-7, -14] * 32]
+
+
+def test_a_factor_of_zero_is_refused(tmp_path: Path) -> None:
+    tensors = {
+        "a.weight_packed": stored(np.zeros((2, 32), np.uint8)),
+        "a.weight_scale": stored(np.zeros((2, 4), np.uint8), "F8_E4M3"),
+        "a.weight_global_scale": stored(np.zeros(1, "<f4")),
+    }
+    told = {"quant_method": "compressed-tensors", "config_groups": {}}
+    config = {"quantization_config": {**told, "format": "nvfp4-pack-quantized"}}
+    refused(write_packed(tmp_path, tensors, config), CorruptFile, "zero and what is divided by")
 
 
 def test_scales_that_no_half_can_hold_are_refused(tmp_path: Path) -> None:

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
     Unpack = Callable[[Shelf, Quantization], list[PackedWeight]]
 
 
-def weights_of(checkpoint: Checkpoint) -> dict[str, Weight]:
+def weights_of(checkpoint: Checkpoint, *, believes_config: bool = False) -> dict[str, Weight]:
     """Every weight of `checkpoint` by the name that it has in a plain one.
 
-    Reads config, headers and tensors of a few bytes. What is no part of a packed weight is a
-    StoredWeight; a merged upload may hold nothing else, whatever its config still says.
+    Reads config, headers, and the small tensors that decide which type holds a weight: its zero
+    points and the order of its groups. With `believes_config` these are taken to be as the config
+    says, which is enough to describe a model and too little to read from it. What is no part of a
+    packed weight is a StoredWeight; a merged upload may hold nothing else, whatever its config
+    still says.
 
     Raises UnsupportedTensor for a method or a layout that Snug does not know, and CorruptFile for
     tensors that do not fit each other or the config.
@@ -43,7 +46,7 @@ def weights_of(checkpoint: Checkpoint) -> dict[str, Weight]:
         raise refusal(checkpoint.name, method)
     from engine.convert.packed.shelf import Shelf
 
-    shelf = Shelf(checkpoint)
+    shelf = Shelf(checkpoint, believes_config=believes_config)
     packed = unpack(shelf, quantization)
     if not packed and any(tensor.dtype not in FLOAT_TYPES for tensor in tensors.values()):
         raise quantization.disagrees("none of its tensors is")

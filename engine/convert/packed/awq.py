@@ -32,11 +32,12 @@ class AwqWeight(PackedWeight):
         shelf: Shelf,
         parts: tuple[StoredTensor, StoredTensor, StoredTensor],
         groups: Groups,
-        zero: int | None,
+        *,
+        is_symmetric: bool,
     ) -> None:
         self._qweight, self._qzeros, self._scales = parts
         n_in, n_out = self._qweight.shape[0], self._scales.shape[1]
-        lattice = integer_lattice(4, zero) if fits_blocks(groups) else None
+        lattice = integer_lattice(4, 8 if is_symmetric else None) if fits_blocks(groups) else None
         super().__init__(name, (n_out, n_in), lattice)
         self._shelf, self._groups = shelf, groups
 
@@ -62,7 +63,7 @@ def unpack_awq(shelf: Shelf, quantization: Quantization) -> list[PackedWeight]:
     if n_bits != 4:
         raise refusal(quantization.name, f"AWQ with {n_bits} bits")
     group_size = quantization.integer("group_size", "q_group_size", default=-1)
-    is_symmetric = quantization.flag("sym") or quantization.flag("zero_point") is False
+    is_said_symmetric = bool(quantization.flag("sym")) or quantization.flag("zero_point") is False
     found: list[PackedWeight] = []
     for base in shelf.bases(".qweight"):
         scales = shelf.take(f"{base}.scales", FLOATS, (None, None))
@@ -75,13 +76,16 @@ def unpack_awq(shelf: Shelf, quantization: Quantization) -> list[PackedWeight]:
         group_cols = group_size if group_size > 0 else n_in
         if -(-n_in // group_cols) != n_groups:
             raise quantization.disagrees(f"{base[:120]} has {n_groups} groups in {n_in} columns")
+        is_symmetric = is_said_symmetric
+        if not shelf.believes_config:
+            is_symmetric = shelf.is_filled_with(qzeros, 8, 4)
         found.append(
             AwqWeight(
                 f"{base}.weight",
                 shelf,
                 (qweight, qzeros, scales),
                 ordered_groups(n_in, group_cols),
-                8 if is_symmetric else None,
+                is_symmetric=is_symmetric,
             )
         )
     return found

@@ -28,7 +28,7 @@ class BitNetWeight(PackedWeight):
         n_rows, n_in = stored.shape
         lattice: Lattice | None = None
         if n_in % GgmlType.TQ2_0.block_size == 0:
-            lattice = Lattice(GgmlType.TQ2_0, 0, 1)
+            lattice = Lattice(GgmlType.TQ2_0)
         elif n_in % GgmlType.Q4_0.block_size == 0:
             lattice = integer_lattice(2, 1)
         super().__init__(stored.name, (n_rows * 4, n_in), lattice)

@@ -192,8 +192,7 @@ def _n_in(
     of_groups = {n * cols for n in scale.shape[-1:] for rows, cols in tiles if rows == 1}
     if len(of_words & of_groups) == 1:
         return (of_words & of_groups).pop()
-    # Of an outline nothing but headers is there; then all words are taken to be full.
-    return int(shelf.array(told)[1].astype(np.int64)) or max(of_words, default=0)
+    return int(shelf.array(told)[1].astype(np.int64))
 
 
 def _layouts(bits: set[int], n_in: int, n_words: int) -> Iterator[Layout]:
@@ -209,9 +208,6 @@ def _groups(shelf: Shelf, name: str, grid: Grid, n_in: int) -> Groups:
     if not shelf.has(f"{name}_g_idx"):
         return grid.groups
     stored = shelf.take(f"{name}_g_idx", WORDS, (n_in,))
-    groups: Groups = shelf.array(stored).view(np.int32)
-    if (groups == -1).all():  # what it is made with, before there is an order
-        return grid.groups
-    if (groups < 0).any() or (groups >= grid.n_groups).any():
-        raise misfit(stored, f"names groups that are not there: there are {grid.n_groups}")
-    return groups if groups.any() else grid.groups
+    if (shelf.array(stored).view(np.int32) == -1).all():
+        return grid.groups  # what it is made with, before there is an order
+    return shelf.groups(stored, grid.n_groups)

@@ -50,9 +50,7 @@ class Fp4Weight(PackedWeight):
         self._number = np.float32(1 if number is None else number)
         self._is_divisor = is_divisor
         if is_whole and number is not None:
-            # An outline has no more than headers: there it is 0.
-            divides = is_divisor and self._number != 0
-            self.factors = (float(1 / self._number if divides else self._number),)
+            self.factors = (float(1 / self._number if is_divisor else self._number),)
 
     def groups(self) -> Groups:
         return ordered_groups(self.shape[-1], self._group_cols)
@@ -63,11 +61,7 @@ class Fp4Weight(PackedWeight):
 
     def scales(self, first: int, last: int) -> Floats:
         scales = self._shelf.floats(self._scales, self._scale_bytes(first, last))
-        if not self._is_divisor:
-            return scales * self._number
-        if self._number == 0:
-            raise CorruptFile(f"{self.name[:120]} is divided by zero.", hint=COMPLETE_HINT)
-        return scales / self._number
+        return scales / self._number if self._is_divisor else scales * self._number
 
     def heads(self, first: int, last: int) -> NDArray[np.uint8]:
         heads = self._scale_bytes(first, last)
@@ -118,8 +112,8 @@ def packed_nvfp4(
     scales = shelf.take(f"{base}_scale", ("F8_E4M3",), (*outer, n_bytes // 8))
     stored = shelf.take(number_name, ("F32",))
     number = shelf.scalar(stored)
-    if number < 0:
-        raise misfit(stored, "is negative")
+    if number < 0 or (is_divisor and number == 0):
+        raise misfit(stored, "is negative, or zero and what is divided by")
     return Fp4Weight(
         base, (*outer, n_bytes * 2), shelf, blocks, scales, number, is_divisor=is_divisor
     )

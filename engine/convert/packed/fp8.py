@@ -52,7 +52,7 @@ class ByteWeight(PackedWeight):
         self._scales, self._zeros = scales, zeros
         lattice = None
         if is_integer and is_symmetric and fits_blocks(scales.groups):
-            lattice = Lattice(GgmlType.Q8_0, 0, 0)
+            lattice = Lattice(GgmlType.Q8_0)
         super().__init__(stored.name, stored.shape, lattice)
         self._is_bf16 = not is_integer and has_powers_of_two
 
@@ -77,9 +77,6 @@ class ByteWeight(PackedWeight):
     def raw(self, start: int, stop: int) -> NDArray[np.uint8]:
         if not self._is_bf16:
             return super().raw(start, stop)
-        mantissas, _ = np.frexp(self.scales(start, stop))
-        if not np.isin(mantissas, (0.0, 0.5)).all():
-            raise misfit(self._stored, "has scales that are no powers of two, as the config says")
         return from_float32(self.rows(start, stop), GgmlType.BF16).view(np.uint8)
 
 
@@ -119,6 +116,9 @@ def byte_weight(
         taken = shelf.take(zero_name, ("I8", stored.dtype))
         if stored.dtype == "I8":
             zeros = Grid(shelf, taken, stored.shape, tiles)
+    if not shelf.believes_config:
+        is_symmetric = zeros is None or not shelf.array(zeros.stored).any()
+        has_powers_of_two = has_powers_of_two and scales.are_powers_of_two()
     if scales.stored.dtype in ("F8_E8M0", "U8"):
         has_powers_of_two = True  # they are nothing but exponents
     return ByteWeight(

@@ -10,8 +10,6 @@ Source: AutoGPTQ auto_gptq/nn_modules/qlinear, GPTQModel gptqmodel/nn_modules/ql
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from engine.checkpoint import StoredTensor
@@ -32,16 +30,6 @@ from engine.convert.packed.weight import (
 BITS = (2, 3, 4, 8)
 
 
-class Order(NamedTuple):
-    """The group of each input column; `promised` is the g_idx that is to say so, too.
-
-    There may be tens of thousands of small tensors: they are not read before they are needed.
-    """
-
-    groups: Groups
-    promised: StoredTensor | None = None
-
-
 class GptqWeight(PackedWeight):
     def __init__(
         self,
@@ -50,22 +38,19 @@ class GptqWeight(PackedWeight):
         parts: tuple[StoredTensor, StoredTensor, StoredTensor],
         n_bits: int,
         lattice: Lattice | None,
-        order: Order,
+        groups: Groups,
         *,
         stores_zero_less_one: bool,
     ) -> None:
         qweight, self._qzeros, self._scales = parts
         n_in, n_out = qweight.shape[0] * 32 // n_bits, qweight.shape[1]
         super().__init__(name, (n_out, n_in), lattice)
-        self._shelf, self._qweight, self._order = shelf, qweight, order
+        self._shelf, self._qweight, self._groups = shelf, qweight, groups
         self._layout = dense(n_bits)
         self._zero_step = int(stores_zero_less_one)
 
     def groups(self) -> Groups:
-        groups, promised = self._order
-        if promised and not np.array_equal(self._shelf.array(promised).view(np.int32), groups):
-            raise misfit(promised, "is in act-order, which the config denies")
-        return groups
+        return self._groups
 
     def codes(self, first: int, last: int) -> Codes:
         words = self._shelf.array(self._qweight)
@@ -112,22 +97,22 @@ def _weight(shelf: Shelf, quantization: Quantization, base: str, *, is_v1: bool)
     if not is_told and not quantization.settings.get("dynamic"):
         raise quantization.disagrees(f"its tensors have {n_bits} bits")
     n_in = qweight.shape[0] * 32 // n_bits
-    order = _order(shelf, quantization, base, n_in, n_groups)
+    groups = _groups(shelf, quantization, base, n_in, n_groups)
     _drop_empty_bias(shelf, base, n_out)
     middle = 1 << (n_bits - 1)
     is_symmetric = quantization.flag("sym")
-    parts = (qweight, qzeros, scales)
-
-    def weight(lattice: Lattice | None) -> GptqWeight:
-        return GptqWeight(
-            f"{base}.weight", shelf, parts, n_bits, lattice, order, stores_zero_less_one=is_v1
-        )
-
-    if not fits_blocks(order.groups):
-        return weight(None)
-    if is_symmetric is None:  # old files do not say
-        is_symmetric = bool((weight(None).zeros(0, n_out) == middle).all())
-    return weight(integer_lattice(n_bits, middle if is_symmetric else None))
+    if is_symmetric is None or not shelf.believes_config:
+        is_symmetric = shelf.is_filled_with(qzeros, middle - is_v1, n_bits)
+    lattice = integer_lattice(n_bits, middle if is_symmetric else None)
+    return GptqWeight(
+        f"{base}.weight",
+        shelf,
+        (qweight, qzeros, scales),
+        n_bits,
+        lattice if fits_blocks(groups) else None,
+        groups,
+        stores_zero_less_one=is_v1,
+    )
 
 
 def _drop_empty_bias(shelf: Shelf, base: str, n_out: int) -> None:
@@ -138,7 +123,9 @@ def _drop_empty_bias(shelf: Shelf, base: str, n_out: int) -> None:
             shelf.take(bias.name, FLOATS)
 
 
-def _order(shelf: Shelf, quantization: Quantization, base: str, n_in: int, n_groups: int) -> Order:
+def _groups(
+    shelf: Shelf, quantization: Quantization, base: str, n_in: int, n_groups: int
+) -> Groups:
     """The group of each input column; in act-order they are scattered."""
     group_size = quantization.integer("group_size", default=-1)
     group_cols = group_size if group_size > 0 else n_in
@@ -146,12 +133,9 @@ def _order(shelf: Shelf, quantization: Quantization, base: str, n_in: int, n_gro
         raise quantization.disagrees(f"{base[:120]} has {n_groups} groups in {n_in} columns")
     ordered = ordered_groups(n_in, group_cols)
     if not shelf.has(f"{base}.g_idx"):
-        return Order(ordered)
+        return ordered
     stored = shelf.take(f"{base}.g_idx", WORDS, (n_in,))
-    if quantization.flag("desc_act") is False:
-        return Order(ordered, stored)
-    groups: Groups = shelf.array(stored).view(np.int32)
-    if (groups < 0).any() or (groups >= n_groups).any():
-        raise misfit(stored, f"names groups that are not there: there are {n_groups}")
-    # Of an outline nothing but headers is there: zeros stand for groups in order.
-    return Order(groups if groups.any() else ordered)
+    if shelf.believes_config and quantization.flag("desc_act") is False:
+        return ordered
+    groups = shelf.groups(stored, n_groups)
+    return ordered if np.array_equal(groups, ordered) else groups

@@ -52,6 +52,11 @@ class Grid:
             return picked.view(np.int8).astype(np.float32)
         return self._shelf.floats(self.stored, picked)
 
+    def are_powers_of_two(self) -> bool:
+        """Whether all of them are, or zero."""
+        mantissas, _ = np.frexp(self._shelf.floats(self.stored))
+        return bool(np.isin(np.abs(mantissas), (0.0, 0.5)).all())
+
     def _picked(self, first: int, last: int) -> NDArray[Any]:
         stored: NDArray[Any] = self._shelf.array(self.stored).reshape(-1, self._shape[2])
         row = np.zeros(last - first, np.intp) if self._is_single else np.arange(first, last)

@@ -26,10 +26,14 @@ _NUMPY = {
 
 
 class Shelf:
-    """The tensors of `checkpoint`; `taken` are the names of those that were handed out."""
+    """The tensors of `checkpoint`; `taken` are the names of those that were handed out.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    `believes_config`: what it says of the numbers in tensors need not be looked up there.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, *, believes_config: bool = False) -> None:
         self.name = checkpoint.name
+        self.believes_config = believes_config
         self.taken: set[str] = set()
         self._checkpoint = checkpoint
 
@@ -105,6 +109,19 @@ class Shelf:
         table = E4M3 if tensor.dtype == "F8_E4M3" else E8M0
         values: NDArray[np.float32] = table[stored]
         return values
+
+    def groups(self, tensor: StoredTensor, n_groups: int) -> NDArray[np.int32]:
+        """The group of each column; raises CorruptFile for one that is not there."""
+        groups = np.require(self.array(tensor).view(np.int32), requirements="A")
+        if (groups < 0).any() or (groups >= n_groups).any():
+            raise misfit(tensor, f"names groups that are not there: there are {n_groups}")
+        return groups
+
+    def is_filled_with(self, tensor: StoredTensor, code: int, n_bits: int) -> bool:
+        """Whether a matrix of words holds nothing but `code`, packed along its rows."""
+        words = sum(code << n_bits * i for i in range(32)).to_bytes(4 * n_bits, "little")
+        stored = self.array(tensor)
+        return bool((stored == np.resize(np.frombuffer(words, "<u4"), stored.shape[1])).all())
 
     def columns(self, tensor: StoredTensor, start: int, stop: int) -> NDArray[np.float32]:
         """Columns `start` to `stop` of a matrix of floats, float32 [n_rows, n]."""

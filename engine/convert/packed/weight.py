@@ -27,14 +27,10 @@ Groups = NDArray[np.int32]
 
 
 class Lattice(NamedTuple):
-    """The GGUF type that holds a weight's codes once `offset` is added to each (modulo 256).
-
-    `zero` is the zero point that every group must have, None where each has its own.
-    """
+    """The GGUF type that holds a weight's codes once `offset` is added to each (modulo 256)."""
 
     type: GgmlType
     offset: int = 0
-    zero: int | None = None
 
 
 class BlockLayout(NamedTuple):
@@ -64,8 +60,8 @@ def integer_lattice(n_bits: int, zero: int | None) -> Lattice | None:
     if zero is None:
         return Lattice(GgmlType.Q4_1) if n_bits <= 4 else None
     if n_bits <= 4:
-        return Lattice(GgmlType.Q4_0, 8 - zero, zero)
-    return Lattice(GgmlType.Q8_0, -zero % 256, zero)
+        return Lattice(GgmlType.Q4_0, 8 - zero)
+    return Lattice(GgmlType.Q8_0, -zero % 256)
 
 
 class PackedWeight:
@@ -110,7 +106,7 @@ class PackedWeight:
         scales = self.scales(first, last)[:, block_groups]  # [n, n_blocks]
         numbers = [self._halves(scales)]
         if self.type is GgmlType.Q4_1:
-            zeros = self._checked_zeros(first, last)
+            zeros = self.zeros(first, last)
             assert zeros is not None
             numbers.append(self._halves(-scales * zeros[:, block_groups]))
         return np.stack(numbers, axis=-1).view(np.uint8).reshape(last - first, -1)
@@ -122,7 +118,7 @@ class PackedWeight:
         last = -(-stop * n_cols // self.line_cols)
         values = np.empty((last - first, self.line_cols), np.float32)
         scales = np.ascontiguousarray(self.scales(first, last), np.float32)
-        zeros = self._checked_zeros(first, last)
+        zeros = self.zeros(first, last)
         if zeros is not None:
             zeros = np.ascontiguousarray(zeros, np.float32)
         codes = self.codes(first, last)
@@ -137,8 +133,6 @@ class PackedWeight:
             return np.ascontiguousarray(self.rows(start, stop)).view(np.uint8)
         lines = n_cols // self.line_cols  # whole ones to a row, or there would be no lattice
         first, last = start * lines, stop * lines
-        if self.lattice.zero is not None:
-            self._checked_zeros(first, last)
         layout = BLOCK_LAYOUTS[self.type]
         blocks = np.empty((last - first, self.type.row_bytes(self.line_cols)), np.uint8)
         _native.pack_blocks(
@@ -152,16 +146,6 @@ class PackedWeight:
             blocks,
         )
         return blocks.reshape(stop - start, -1)
-
-    def _checked_zeros(self, first: int, last: int) -> Floats | None:
-        zeros = self.zeros(first, last)
-        wanted = self.lattice.zero if self.lattice else None
-        if zeros is not None and wanted is not None and (zeros != wanted).any():
-            raise CorruptFile(
-                f"{self.name[:120]} should be symmetric, but has other zero points than {wanted}.",
-                hint="Use the config.json and the tensors of the same model.",
-            )
-        return zeros
 
     def _halves(self, values: Floats) -> NDArray[np.float16]:
         halves = values.astype("<f2")
