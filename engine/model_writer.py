@@ -6,15 +6,11 @@ of recipes and architectures: a plan says which type each tensor gets.
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -23,6 +19,7 @@ from engine.ggml_types import GgmlType
 from engine.gguf import GgufWriter, TensorInfo, Value, gguf_size_bytes, write_gguf
 from engine.jobs import Progress
 from engine.partial import Note
+from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,13 +27,10 @@ if TYPE_CHECKING:
 
     from engine.source import ModelSource
 
-T = TypeVar("T")
-
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
 FORGET_BYTES = 128 << 20  # so much of the source is in memory, and a little more
 N_COMPARED = 8  # chunks of what was left, and a few more
-_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
 class Plan(msgspec.Struct, frozen=True, dict=True):
@@ -100,21 +94,21 @@ def write_model(
     tensor that holds NaN or infinity, UnsupportedTensor naming the one that F16 cannot hold, and
     what `write_gguf` raises.
     """
-    n_threads = n_threads or _n_cores()
+    n_threads = n_threads or n_cores()
     with (
         write_gguf(out, plan.metadata, plan.tensors, overwrite=overwrite, note=note) as writer,
-        _threads(n_threads, "quantize") as workers,
+        threads(n_threads, "quantize") as workers,
         # Apart, because a slow disk must hold up neither the workers nor a cancel.
-        _threads(1, "write") as disk,
+        threads(1, "write") as disk,
     ):
         n_left = yield from _left(writer, source, plan, workers)
         done_bytes = sum(chunk.source_bytes for chunk in islice(_chunks(plan), n_left))
         progress = Progress(stage, done_bytes, plan.source_bytes, "bytes")
         to_do = islice(_chunks(plan), n_left, None)
-        started = _started(workers, source, plan, to_do, 2 * n_threads + 2)
-        for chunk, encoded in started:
-            data = yield from _wait(encoded, progress)
-            yield from _wait(disk.submit(writer.write, data.data), progress)
+        encode = partial(_encode, source, only_finite=plan.only_finite)
+        for chunk, encoded in in_order(workers, encode, to_do, 2 * n_threads + 2):
+            data = yield from wait(encoded, progress)
+            yield from wait(disk.submit(writer.write, data.data), progress)
             done = progress.done + chunk.source_bytes
             if done // FORGET_BYTES > progress.done // FORGET_BYTES:
                 source.forget()
@@ -146,8 +140,8 @@ def _left(
             continue
         progress = Progress("Going on", done_bytes, plan.source_bytes, "bytes")
         yield progress
-        made = workers.submit(_encode, source, chunk, plan.only_finite)
-        data = yield from _wait(made, progress)
+        made = workers.submit(_encode, source, chunk, only_finite=plan.only_finite)
+        data = yield from wait(made, progress)
         if writer.read(chunk.i_tensor, *chunk.new_bytes) != data.tobytes():
             return 0
         if number == n_left:
@@ -155,24 +149,7 @@ def _left(
     return n_left
 
 
-def _started(
-    workers: ThreadPoolExecutor,
-    source: ModelSource,
-    plan: Plan,
-    chunks: Iterable[Chunk],
-    n_ahead: int,
-) -> Iterator[tuple[Chunk, Future[NDArray[np.uint8]]]]:
-    """Start up to `n_ahead` chunks and hand them out in order: that bounds the memory."""
-    started: deque[tuple[Chunk, Future[NDArray[np.uint8]]]] = deque()
-    for chunk in chunks:
-        started.append((chunk, workers.submit(_encode, source, chunk, plan.only_finite)))
-        if len(started) == n_ahead:
-            yield started.popleft()
-    while started:
-        yield started.popleft()
-
-
-def _encode(source: ModelSource, chunk: Chunk, only_finite: bool) -> NDArray[np.uint8]:
+def _encode(source: ModelSource, chunk: Chunk, *, only_finite: bool) -> NDArray[np.uint8]:
     """The bytes of `chunk` in its new type, uint8 [n_bytes]."""
     import numpy as np
 
@@ -216,33 +193,8 @@ def _quantized(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
         raise _corrupt(chunk.old) from error
 
 
-@contextmanager
-def _threads(number: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that at the end finish what they are at, and begin nothing more."""
-    pool = ThreadPoolExecutor(number, thread_name_prefix=name)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _wait(future: Future[T], progress: Progress) -> Generator[Progress, None, T]:
-    while True:
-        try:
-            return future.result(_PATIENCE_S)
-        except NotYet:
-            yield progress
-
-
 def _corrupt(tensor: TensorInfo) -> CorruptFile:
     return CorruptFile(
         f"The tensor {tensor.name} holds numbers that are infinite, or not numbers at all.",
         hint="The file is damaged or was not converted well: get it again.",
     )
-
-
-def _n_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

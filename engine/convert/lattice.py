@@ -8,12 +8,15 @@ found only if every one of its weights is given back to the last bit (but for th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.convert.weights import Weight
 from engine.errors import CorruptFile
 from engine.ggml_types import GgmlType
+from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +25,15 @@ if TYPE_CHECKING:
 # The smallest first. Q5_0 is for asymmetric 4-bit codes: around any zero point they are -15 to 15.
 LATTICES = (GgmlType.MXFP4, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q5_0, GgmlType.Q8_0)
 N_SAMPLED_ROWS = 8
-CHUNK_WEIGHTS = 1 << 20
+CHUNK_WEIGHTS = 1 << 19
 FORGET_BYTES = 128 << 20
+
+
+class Span(NamedTuple):
+    """Rows `start` to `stop`."""
+
+    start: int
+    stop: int
 
 
 class LatticeWeight:
@@ -36,7 +46,7 @@ class LatticeWeight:
         self._weight = weight
 
     def raw(self, start: int, stop: int) -> NDArray[np.uint8]:
-        blocks, n_found = fit_rows(self._weight, self.type, start, stop)
+        blocks, n_found = fit_rows(self._weight.rows(start, stop), self._weight.type, self.type)
         if n_found < stop - start:
             raise CorruptFile(
                 f"{self.name} changed while it was read.",
@@ -49,37 +59,59 @@ class LatticeWeight:
 
 
 def find_lattices(
-    weights: Mapping[str, Weight], forget: Callable[[], None]
+    weights: Mapping[str, Weight], forget: Callable[[], None], n_threads: int = 0
 ) -> Generator[int, None, dict[str, Weight]]:
     """`weights`, where those on a lattice are in its type; yields the number of bytes read so far.
 
-    `forget` lets go of the memory that what was read takes.
+    `forget` lets go of the memory that what was read takes; `n_threads` 0 is all cores.
 
-    A few rows tell that an ordinary tensor is on none; only if they are on one is all of it read.
+    The first row tells that an ordinary tensor is on none. Only one of which a few rows are on some
+    is read, up to the first rows that are on none: for the smallest lattice, which it nearly always
+    is on, and if it is not then once more, for all others.
     """
     found = dict(weights)
-    n_bytes = n_forgotten = 0
-    for name, weight in weights.items():
-        for lattice in candidates(weight):
-            n_rows = prod(weight.shape[:-1])
-            row_bytes = weight.type.row_bytes(weight.shape[-1])
-            n_chunk = max(1, CHUNK_WEIGHTS // weight.shape[-1])
-            is_held = True
-            for start in range(0, n_rows, n_chunk):
-                stop = min(start + n_chunk, n_rows)
-                is_held = fit_rows(weight, lattice, start, stop)[1] == stop - start
-                n_bytes += (stop - start) * row_bytes
-                if n_bytes - n_forgotten > FORGET_BYTES:
-                    forget()
-                    n_forgotten = n_bytes
-                yield n_bytes
-                if not is_held:
-                    break
-            if is_held:
-                found[name] = LatticeWeight(weight, lattice)
-                break
-        yield n_bytes
+    n_threads = n_threads or n_cores()
+    with threads(n_threads, "lattice") as pool:
+        search = _Search(pool, 2 * n_threads, forget)
+        for name, weight in weights.items():
+            left = candidates(weight)
+            fitting, misfit = yield from search.run(weight, left[:1])
+            if misfit:
+                others = _fitting(weight, left[1:], misfit)
+                fitting, _ = yield from search.run(weight, others)
+            if fitting:
+                found[name] = LatticeWeight(weight, fitting[0])
+            yield search.n_bytes
     return found
+
+
+class _Search:
+    """Reads whole weights in `pool`, up to `n_ahead` spans ahead, and counts the bytes."""
+
+    def __init__(self, pool: ThreadPoolExecutor, n_ahead: int, forget: Callable[[], None]) -> None:
+        self.n_bytes = 0
+        self._n_forgotten = 0
+        self._pool, self._n_ahead, self._forget = pool, n_ahead, forget
+
+    def run(
+        self, weight: Weight, lattices: list[GgmlType]
+    ) -> Generator[int, None, tuple[list[GgmlType], Span | None]]:
+        """Those of `lattices` that hold all of `weight`, or none and the first rows that are so."""
+        if not lattices:
+            return [], None
+        left = lattices
+        fitting = partial(_fitting, weight, lattices)
+        for span, found in in_order(self._pool, fitting, _spans(weight), self._n_ahead):
+            fits = yield from wait(found, self.n_bytes)
+            left = [lattice for lattice in left if lattice in fits]
+            self.n_bytes += (span.stop - span.start) * weight.type.row_bytes(weight.shape[-1])
+            if self.n_bytes - self._n_forgotten > FORGET_BYTES:
+                self._forget()
+                self._n_forgotten = self.n_bytes
+            yield self.n_bytes
+            if not left:
+                return [], span
+        return left, None
 
 
 def candidates(weight: Weight) -> list[GgmlType]:
@@ -88,22 +120,34 @@ def candidates(weight: Weight) -> list[GgmlType]:
         return []
     n_rows = prod(weight.shape[:-1])
     n_sampled = min(n_rows, N_SAMPLED_ROWS)
-    sampled = [i * (n_rows - 1) // max(1, n_sampled - 1) for i in range(n_sampled)]
-    return [
-        lattice
-        for lattice in LATTICES
-        if all(fit_rows(weight, lattice, row, row + 1)[1] for row in sampled)
-    ]
+    left = list(LATTICES)
+    for i in range(n_sampled):
+        row = i * (n_rows - 1) // max(1, n_sampled - 1)
+        left = _fitting(weight, left, Span(row, row + 1))
+        if not left:
+            break
+    return left
+
+
+def _spans(weight: Weight) -> list[Span]:
+    n_rows, n = prod(weight.shape[:-1]), max(1, CHUNK_WEIGHTS // weight.shape[-1])
+    return [Span(start, min(start + n, n_rows)) for start in range(0, n_rows, n)]
+
+
+def _fitting(weight: Weight, lattices: list[GgmlType], span: Span) -> list[GgmlType]:
+    """Those of `lattices` that hold all rows of `span`."""
+    rows = weight.rows(*span)
+    return [t for t in lattices if fit_rows(rows, weight.type, t)[1] == span.stop - span.start]
 
 
 def fit_rows(
-    weight: Weight, lattice: GgmlType, start: int, stop: int
+    rows: NDArray[np.float32], stored: GgmlType, lattice: GgmlType
 ) -> tuple[NDArray[np.uint8], int]:
-    """Rows `start` to `stop` in blocks, uint8 [n, row_bytes], and how many of them fit."""
+    """Rows in blocks, uint8 [n, row_bytes], and how many of them fit; `stored` rounded them."""
     import numpy as np
 
     from engine import _native
 
-    rows = np.ascontiguousarray(weight.rows(start, stop))
-    blocks = np.empty((stop - start, lattice.row_bytes(weight.shape[-1])), np.uint8)
-    return blocks, _native.fit_lattice(rows, weight.type.name, lattice.name, blocks)
+    rows = np.ascontiguousarray(rows)
+    blocks = np.empty((len(rows), lattice.row_bytes(rows.shape[1])), np.uint8)
+    return blocks, _native.fit_lattice(rows, stored.name, lattice.name, blocks)

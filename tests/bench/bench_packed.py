@@ -169,10 +169,10 @@ def look_for_lattices(folder: Path, repetitions: int) -> None:
             on, off = (
                 write_plain(folder / name / str(i), v, dtype) for i, v in enumerate((values, rows))
             )
-            assert fit_rows(on, lattice, 0, 256)[1] == 256
+            assert all_rows(on, lattice) == 256
             found, rejected = medians(
                 [
-                    partial(fit_rows, on, lattice, 0, 256),
+                    partial(all_rows, on, lattice),
                     partial(each_row, off, lattice),
                 ],
                 repetitions,
@@ -181,9 +181,13 @@ def look_for_lattices(folder: Path, repetitions: int) -> None:
             print(f"{name:>10}  {rejected / N_REJECTED * 1e6:6.0f} us  {speed:6.0f}")
 
 
+def all_rows(weight: Weight, lattice: GgmlType) -> int:
+    return fit_rows(weight.rows(0, weight.shape[0]), weight.type, lattice)[1]
+
+
 def each_row(weight: Weight, lattice: GgmlType) -> None:
     for row in range(N_REJECTED):
-        fit_rows(weight, lattice, row, row + 1)
+        fit_rows(weight.rows(row, row + 1), weight.type, lattice)
 
 
 def write_plain(folder: Path, values: Floats, dtype: str) -> Weight:

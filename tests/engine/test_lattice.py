@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine import _native
 from engine.checkpoint import Checkpoint
-from engine.convert.lattice import LATTICES, candidates, find_lattices, fit_rows
+from engine.convert.lattice import CHUNK_WEIGHTS, LATTICES, candidates, find_lattices, fit_rows
 from engine.convert.packed import weights_of
 from engine.convert.weights import Weight
 from engine.errors import CorruptFile
@@ -31,10 +32,12 @@ class Plain:
     factors = ()
 
     def __init__(self, values: Floats, stored: GgmlType) -> None:
+        self.read: list[range] = []
         self.shape, self.type = values.shape, stored
         self.stored = from_float32(np.ascontiguousarray(values, np.float32).reshape(-1), stored)
 
     def rows(self, start: int, stop: int) -> Floats:
+        self.read.append(range(start, stop))
         n_cols = self.shape[-1]
         part = self.stored[start * n_cols : stop * n_cols]
         return to_float32(part.tobytes(), self.type).reshape(stop - start, n_cols)
@@ -45,8 +48,8 @@ class Plain:
         return part.view(np.uint8).reshape(stop - start, -1)
 
 
-def found(weight: Weight) -> Weight:
-    steps = find_lattices({"w": weight}, lambda: None)
+def found(weight: Weight, n_threads: int = 0) -> Weight:
+    steps = find_lattices({"w": weight}, lambda: None, n_threads)
     while True:
         try:
             next(steps)
@@ -133,7 +136,7 @@ def test_any_block_of_a_lattice_is_held(
     if sign < 0 and (codes == lowest).any() and lowest == -highest - 1:
         values = -values
     weight = Plain(values, stored)
-    blocks, n_found = fit_rows(weight, lattice, 0, 2)
+    blocks, n_found = fit_rows(weight.rows(0, 2), stored, lattice)
     assert n_found == 2
     moved = from_float32(dequantize_rows(lattice, blocks), stored)
     assert np.array_equal(to_float32(moved.tobytes(), stored).reshape(2, -1), weight.rows(0, 2))
@@ -148,7 +151,7 @@ def test_a_block_of_few_numbers_is_held_as_an_asymmetric_one(stored: GgmlType, s
     codes = rng.integers(0, n_codes, (1, 64)).astype(np.float32)
     codes[:, ::32] = 0  # the lowest code is taken for the minimum
     weight = Plain(codes * scale + minimum, stored)
-    blocks, n_found = fit_rows(weight, GgmlType.Q4_1, 0, 1)
+    blocks, n_found = fit_rows(weight.rows(0, 1), stored, GgmlType.Q4_1)
     assert n_found == 1
     moved = from_float32(dequantize_rows(GgmlType.Q4_1, blocks), stored)
     assert np.array_equal(to_float32(moved.tobytes(), stored).reshape(1, -1), weight.rows(0, 1))
@@ -166,7 +169,7 @@ def test_one_weight_off_is_enough(stored: GgmlType) -> None:
     assert GgmlType.Q4_0 in candidates(weight)
     # Of 16 bits half a step may be a code of Q8_0; a nudge of the last bit is none of Q4_0's.
     assert found(weight).type is not GgmlType.Q4_0
-    n_found = fit_rows(weight, GgmlType.Q4_0, 0, 16)[1]
+    n_found = fit_rows(weight.rows(0, 16), stored, GgmlType.Q4_0)[1]
     assert n_found == 11
 
 
@@ -216,6 +219,51 @@ def test_progress_is_told_in_bytes() -> None:
     whole = 16 * 512
     told = list(find_lattices({"a": weight, "b": weight}, lambda: None))
     assert told == [whole, whole, 2 * whole, 2 * whole]
+
+
+def many_rows(odd_row: int, codes: tuple[int, int] = (0, 0)) -> Plain:
+    """Six chunks on Q4_0, but for the first two weights of one row that is no sample."""
+    values = gptq_values(4, is_symmetric=True)
+    values = np.tile(values, (6 * CHUNK_WEIGHTS // values.size, 1))
+    step = values[odd_row, :128][values[odd_row, :128] > 0].min()  # a scale, or a few of them
+    values[odd_row, :32] = 0
+    values[odd_row, :2] = step * np.array(codes, np.float32)
+    return Plain(values, GgmlType.F32)
+
+
+@pytest.mark.parametrize(
+    ("codes", "wanted", "n_reads"),
+    [((0, 0), GgmlType.Q4_0, 1), ((15, 1), GgmlType.Q5_0, 2), ((127, 1), GgmlType.Q8_0, 2)],
+)
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_a_matrix_is_read_once_or_twice_whichever_lattices_it_may_be_on(
+    n_threads: int, codes: tuple[int, int], wanted: GgmlType, n_reads: int
+) -> None:
+    weight = many_rows(-5, codes)
+    assert {GgmlType.Q4_0, GgmlType.Q8_0} <= set(candidates(weight))
+    weight.read.clear()
+    moved = found(weight, n_threads)
+    assert moved.type is wanted
+    read = Counter(row for span in weight.read if len(span) > 1 for row in span)
+    n_rows, last = weight.shape[0], CHUNK_WEIGHTS // weight.shape[1]
+    assert sorted(read) == list(range(n_rows))
+    assert {read[row] for row in range(n_rows - last)} == {n_reads}
+    assert np.array_equal(moved.rows(0, 99), weight.rows(0, 99))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_the_first_rows_that_are_on_none_end_the_search(n_threads: int) -> None:
+    weight = many_rows(5, (1000, 1))
+    assert candidates(weight)
+    weight.read.clear()
+    assert found(weight, n_threads).type is GgmlType.F32
+    assert sum(len(span) > 1 for span in weight.read) <= 2 * n_threads + 1
+
+
+def test_the_first_row_of_an_ordinary_matrix_is_all_that_is_read() -> None:
+    weight = Plain(normal(64, 512), GgmlType.BF16)
+    assert candidates(weight) == []
+    assert weight.read == [range(1)]
 
 
 def test_a_tensor_that_changes_meanwhile_is_told() -> None:
