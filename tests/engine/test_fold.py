@@ -43,7 +43,7 @@ KINDS = {
     "granite-moe.*": USUAL + "ffn_up_exps ffn_up_shexp",
     "minicpm3": USUAL + LATENT,
     "mixtral|olmoe|qwen[23]-moe": USUAL + "ffn_up_exps ffn_up_shexp output_norm",
-    "olmo2": "attn_v ffn_up output_norm",  # its norms come after
+    "olmo[23]": "attn_v ffn_up output_norm",  # its norms come after
     "phi2": "attn_norm attn_v output_norm",  # no gate, and one norm for attention and network
     "starcoder2": "attn_norm attn_v ffn_norm",  # no gate
     "qwen35.*": "attn_norm attn_v ssm_norm post_attention_norm ffn_up ffn_up_exps ffn_up_shexp"
