@@ -51,6 +51,7 @@ bench-native:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python tests/bench/bench_kl.py
 	$(VENV)/python tests/bench/bench_packed.py
+	$(VENV)/python tests/bench/bench_rounding.py
 
 record-upstream:
 	@$(PYTHON) packaging/setup.py test

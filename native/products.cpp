@@ -10,8 +10,8 @@ namespace {
 
 // Eight terms for two rows at a time: sixteen multiplications for twelve loads and stores.
 constexpr std::size_t n_together = 8;
-// So many columns of eight terms stay in the first-level cache.
-constexpr std::size_t n_chunk = 512;
+// So many columns of all rows and of eight terms stay in the first-level cache.
+constexpr std::size_t n_chunk = 192;
 
 template <typename T>
 void add_eight(const T *left, const T *right, std::size_t right_stride, T *out_0, T *out_1,

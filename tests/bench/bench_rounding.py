@@ -1,0 +1,123 @@
+"""Speed of rounding for the output, and what it gains, against ggml's quantization with an imatrix.
+
+Run by `make bench-native`. Random weights; inputs that go together, with columns of different size.
+Each is run in turn on the same rows. Time is that of the processor on one thread, of the clock on
+more. The error is that on inputs that nothing was fitted to, ggml's being 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import _native
+from engine.ggml_types import GgmlType
+from engine.llama.ggml import quantize_rows
+from engine.quantize.rounding import Curvature, held_out_errors
+
+Rows = NDArray[np.float32]
+TYPES = (GgmlType.Q2_K, GgmlType.Q3_K, GgmlType.IQ4_XS, GgmlType.Q4_K, GgmlType.Q6_K, GgmlType.Q4_0)
+# with feedback, sweeps, refits
+STEPS = {"feedback": (True, 0, 0), "+ 2 sweeps": (True, 2, 0), "+ 1 refit": (True, 2, 1)}
+
+
+def inputs(n_samples: int, n_cols: int, rng: np.random.Generator) -> Rows:
+    """Columns of lognormal size, mixed by directions whose variance falls as i^-0.7."""
+    directions = np.random.default_rng(1).normal(size=(n_cols, n_cols)).astype(np.float32)
+    directions *= (np.arange(1, n_cols + 1, dtype=np.float32) ** -0.35)[:, np.newaxis]
+    sizes = np.exp(0.6 * np.random.default_rng(2).normal(size=n_cols)).astype(np.float32)
+    mixed: Rows = rng.standard_normal((n_samples, n_cols), dtype=np.float32) @ directions * sizes
+    return mixed / np.float32(np.sqrt(n_cols))
+
+
+class Case:
+    """Rows of one width, and what is known of their inputs."""
+
+    def __init__(self, n_rows: int, n_cols: int, n_threads: int) -> None:
+        rng = np.random.default_rng(n_cols)
+        n_tokens = 8 * n_cols
+        x = inputs(n_tokens, n_cols, rng)
+        self.held_out = inputs(512, n_cols, rng)
+        self.rows = (0.05 * rng.standard_normal((n_rows, n_cols))).astype(np.float32)
+        self.n_threads = n_threads
+        moment = x.T @ x / np.float32(n_tokens)
+        self.importance = np.diagonal(moment).copy()
+        start = time.perf_counter()
+        self.curvature = Curvature.of(moment, n_tokens, n_threads=n_threads)
+        self.factor_seconds = time.perf_counter() - start
+
+    def stock(self, ggml_type: GgmlType) -> NDArray[np.uint8]:
+        """ggml's bytes, each thread with a part of the rows."""
+        parts = np.array_split(self.rows, self.n_threads)
+        with ThreadPoolExecutor(self.n_threads) as threads:
+            done = threads.map(lambda part: quantize_rows(ggml_type, part, self.importance), parts)
+        return np.concatenate(list(done))
+
+    def ours(
+        self, ggml_type: GgmlType, stock: NDArray[np.uint8], steps: tuple[bool, int, int]
+    ) -> NDArray[np.uint8]:
+        blocks, errors = stock.copy(), np.empty(len(stock))
+        _native.round_rows(
+            ggml_type.name,
+            self.rows,
+            self.curvature.moment[0],
+            self.curvature.order[0],
+            self.curvature.feedback[0],
+            self.curvature.pivots[0],
+            blocks,
+            errors,
+            *steps,
+            self.n_threads,
+        )
+        return blocks
+
+    def error(self, ggml_type: GgmlType, stored: NDArray[np.uint8]) -> float:
+        return float(held_out_errors(ggml_type, self.rows, stored, self.held_out).sum())
+
+
+def seconds(run: Callable[[], object], n_threads: int) -> float:
+    clock = time.process_time if n_threads == 1 else time.perf_counter
+    start = clock()
+    run()
+    return clock() - start
+
+
+def report(case: Case, ggml_type: GgmlType, repetitions: int) -> str:
+    stock = case.stock(ggml_type)
+    runs: list[Callable[[], object]] = [lambda: case.stock(ggml_type)]
+    runs += [partial(case.ours, ggml_type, stock, steps) for steps in STEPS.values()]
+    taken = [[seconds(run, case.n_threads) for run in runs] for _ in range(repetitions)]
+    of_stock, *of_ours = (statistics.median(column) for column in zip(*taken, strict=True))
+    of_error = case.error(ggml_type, stock)
+    columns = [f"{ggml_type.name:7} {case.rows.size / of_stock / 1e6:10.1f}"]
+    for steps, time_taken in zip(STEPS.values(), of_ours, strict=True):
+        error = case.error(ggml_type, case.ours(ggml_type, stock, steps)) / of_error
+        columns.append(f"{case.rows.size / time_taken / 1e6:6.1f} {error:8.3f}")
+    return "  ".join(columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Rounding for the output against ggml's.")
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+
+    print(f"million weights a second, error; {options.threads} thread(s), {options.rows} rows")
+    for n_cols in (2048, 4096):
+        case = Case(options.rows, n_cols, options.threads)
+        print(f"\n{n_cols} columns, factored in {case.factor_seconds:.1f} s")
+        print(f"{'':7} {'ggml':>10}  " + "  ".join(f"{name:>15}" for name in STEPS))
+        for ggml_type in TYPES:
+            print(report(case, ggml_type, options.repetitions), flush=True)
+
+
+if __name__ == "__main__":
+    main()
