@@ -91,6 +91,21 @@ class Curvature(msgspec.Struct, frozen=True):
             curvature._factor(i, block / np.float32(unit), damping, n_threads)
         return curvature
 
+    @classmethod
+    def flat(cls, n_cols: int) -> Curvature:
+        """Return that of inputs of which nothing is known: each column counts the same, alone.
+
+        Rounding with it makes the error of the weights small. `n_cols` is a multiple of 32.
+        """
+        import numpy as np
+
+        width = 256 if n_cols % 256 == 0 else 32
+        shape = (n_cols // width, width)
+        one = np.broadcast_to(np.eye(width, dtype=np.float32), (shape[0], width, width))
+        order = np.broadcast_to(np.arange(width, dtype=np.int32), shape)
+        ones = np.ones(shape, np.float32)
+        return cls(np.ascontiguousarray(one), np.ascontiguousarray(order), one.copy(), ones)
+
     def _factor(self, i: int, moment: NDArray[np.float32], damping: float, n_threads: int) -> None:
         import numpy as np
 
@@ -143,23 +158,40 @@ def round_rows(
     """
     import numpy as np
 
-    from engine import _native
-
     rows = np.ascontiguousarray(rows, dtype=np.float32)
     if not importance.any():  # ggml would store nothing but zeros
         importance = np.ones_like(importance)
     stored = quantize_rows(ggml_type, rows, importance)
+    return round_rows_from(ggml_type, rows, stored, curvature, n_threads, sweeps, refits)
+
+
+def round_rows_from(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    stored: NDArray[np.uint8],
+    curvature: Curvature,
+    n_threads: int = 1,
+    sweeps: int = 0,
+    refits: int = 0,
+) -> NDArray[np.uint8]:
+    """The same from the scales and codes in `stored`, which no row of the result is worse than."""
+    import numpy as np
+
+    from engine import _native
+
     if ggml_type not in SCALAR_TYPES or not rows.size:
         return stored
     n_blocks, n_cols = curvature.order.shape
     row_bytes = ggml_type.row_bytes(n_cols)
+    rounded = np.empty_like(stored)
     errors = np.empty(len(rows))
     for i in range(n_blocks):
-        part = np.ascontiguousarray(rows[:, i * n_cols : (i + 1) * n_cols])
-        blocks = np.ascontiguousarray(stored[:, i * row_bytes : (i + 1) * row_bytes])
+        columns = slice(i * n_cols, (i + 1) * n_cols)
+        places = slice(i * row_bytes, (i + 1) * row_bytes)
+        blocks = stored[:, places].copy()
         _native.round_rows(
             ggml_type.name,
-            part,
+            np.ascontiguousarray(rows[:, columns]),
             curvature.moment[i],
             curvature.order[i],
             curvature.feedback[i],
@@ -171,8 +203,8 @@ def round_rows(
             refits,
             n_threads,
         )
-        stored[:, i * row_bytes : (i + 1) * row_bytes] = blocks
-    return stored
+        rounded[:, places] = blocks
+    return rounded
 
 
 def keep_better(

@@ -16,6 +16,7 @@ from engine.quantize.rounding import (
     keep_better,
     relative_error,
     round_rows,
+    round_rows_from,
 )
 
 Rows = NDArray[np.float32]
@@ -137,6 +138,16 @@ def test_columns_in_blocks() -> None:
         alone = round_rows(GgmlType.Q4_K, part, CURVATURE, IMPORTANCE)
         n_bytes = alone.shape[1]
         assert np.array_equal(ours[:, half * n_bytes : (half + 1) * n_bytes], alone)
+
+
+@TYPES
+def test_without_inputs_the_weights_change_less(ggml_type: GgmlType) -> None:
+    stock = quantize_rows(ggml_type, ROWS)
+    flat = Curvature.flat(N_COLS)
+    ours = round_rows_from(ggml_type, ROWS, stock, flat, sweeps=1, refits=2)
+    assert is_valid(ggml_type, ours)
+    change = np.square(ROWS - dequantize_rows(ggml_type, ours)).mean()
+    assert change < 0.98 * np.square(ROWS - dequantize_rows(ggml_type, stock)).mean()
 
 
 def test_bytes_depend_on_nothing_else() -> None:
