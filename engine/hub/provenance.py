@@ -39,7 +39,7 @@ def read(folder: Path) -> Provenance:
         return msgspec.json.decode((folder / NAME).read_bytes(), type=Provenance)
     except FileNotFoundError:
         return Provenance()
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         log.warning("provenance not used: %s", error)
         return Provenance()
 
