@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from engine.fit.run import KvType
 from engine.jobs import Progress
 from engine.llama.context import Context
 from engine.llama.model import Model, load_model
@@ -22,11 +23,14 @@ class Evaluator:
     one), and its second half is scored, where every token has half a chunk before it.
     """
 
-    def __init__(self, model: Model, n_ctx: int, n_threads: int = 0) -> None:
+    def __init__(
+        self, model: Model, n_ctx: int, n_threads: int = 0, kv_type: KvType = "f16"
+    ) -> None:
         """Takes over `model`; raises OutOfMemory."""
         self._model = model
         self.n_ctx = n_ctx
         self.first_scored = n_ctx // 2
+        self.n_scored = n_ctx - self.first_scored - 1
         try:
             self._context = Context(
                 model,
@@ -34,6 +38,7 @@ class Evaluator:
                 n_threads=n_threads,
                 n_batch=n_ctx,
                 n_outputs_max=n_ctx - self.first_scored,
+                kv_type=kv_type,
             )
         except BaseException:
             model.close()
@@ -42,11 +47,11 @@ class Evaluator:
 
     @classmethod
     def load(
-        cls, path: str | Path, n_ctx: int, n_threads: int = 0
+        cls, path: str | Path, n_ctx: int, n_threads: int = 0, kv_type: KvType = "f16"
     ) -> Generator[Progress, None, Self]:
         """Load the model at `path`; raises what `load_model` raises."""
         model = yield from load_model(path)
-        return cls(model, n_ctx, n_threads)
+        return cls(model, n_ctx, n_threads, kv_type)
 
     def tokenize(self, text: str) -> list[int]:
         """Return the tokens of `text`, in which no words are special: as llama-perplexity does."""
@@ -57,7 +62,7 @@ class Evaluator:
         return chunk[self.first_scored + 1 :]
 
     def logits(self, chunk: Sequence[int]) -> NDArray[np.float32] | None:
-        """Return logits for the second half of `chunk`, float32 [n_ctx - n_ctx // 2 - 1, n_vocab].
+        """Return logits for the second half of `chunk`, float32 [n_scored, n_vocab].
 
         Row i follows token `first_scored` + i. A view, until the next call. None if interrupted.
         """

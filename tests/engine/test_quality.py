@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine.convert.job import Convert
 from engine.errors import FormatError, InferenceError, NotFound
+from engine.fit.run import KvType
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, write_gguf
 from engine.jobs import Progress, finish
 from engine.llama.evaluate import Evaluator
 from engine.llama.ggml import dequantize_rows
-from engine.quantize.quality import Quality, QualityReport, verdict
+from engine.quantize.figures import QualityReport, verdict
+from engine.quantize.kept_logits import KeptLogits
+from engine.quantize.quality import Quality
+from engine.quantize.reference import Reference
 from engine.quantize.shrink import Shrink
 from tests.helpers.checkpoints import write_tiny_checkpoint
 
@@ -75,12 +81,29 @@ def test_figures_are_those_of_numpy(pair: tuple[Path, Path], text: Path) -> None
     assert report.kld_mean == pytest.approx(divergences.mean(), rel=1e-5)
     assert report.kld_median == pytest.approx(np.median(divergences), rel=1e-5)
     assert report.kld_p99 == pytest.approx(np.quantile(divergences, 0.99), rel=1e-5)
+    assert report.kld_p999 == pytest.approx(np.quantile(divergences, 0.999), rel=1e-5)
     assert report.kld_max == pytest.approx(divergences.max(), rel=1e-5)
-    assert report.same_top_fraction == np.concatenate(same).mean()
+    assert report.kld_mean_error == pytest.approx(standard_error(divergences), rel=1e-5)
+    tops = np.concatenate(same)
+    assert report.same_top_fraction == tops.mean()
+    assert report.same_top_error == pytest.approx(standard_error(tops))
     assert report.perplexity == pytest.approx(np.exp(np.concatenate(nll).mean()), rel=1e-5)
     assert report.perplexity_reference == pytest.approx(
         np.exp(np.concatenate(nll_reference).mean()), rel=1e-5
     )
+    differences = np.concatenate(nll) - np.concatenate(nll_reference)
+    assert report.perplexity_ratio == pytest.approx(np.exp(differences.mean()), rel=1e-5)
+    for value, error, values in (
+        (report.perplexity, report.perplexity_error, nll),
+        (report.perplexity_reference, report.perplexity_reference_error, nll_reference),
+        (report.perplexity_ratio, report.perplexity_ratio_error, [differences]),
+    ):
+        assert error == pytest.approx(value * standard_error(np.concatenate(values)), rel=1e-4)
+
+
+def standard_error(values: NDArray[Any]) -> float:
+    """Of the mean: the sample's deviation by the root of its size."""
+    return float(values.astype(np.float64).std(ddof=1) / np.sqrt(len(values)))
 
 
 def _log_softmax(logits: object) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
@@ -129,6 +152,90 @@ def write_in_f32(source: Path, out: Path) -> None:
         for tensor in model.tensors:
             stored = np.frombuffer(model.raw(tensor, 0, tensor.n_rows), np.uint8)
             writer.write(dequantize_rows(tensor.type, stored.reshape(tensor.n_rows, -1)).tobytes())
+
+
+@pytest.mark.parametrize("n_kept", [0, 1, 3])
+def test_a_reference_reads_the_text_once_for_many_models(
+    pair: tuple[Path, Path], text: Path, tmp_path: Path, n_kept: int
+) -> None:
+    n_vocab = len(GgufFile.open(pair[0]).get("tokenizer.ggml.tokens"))
+    chunk_bytes = (N_CTX // 2 - 1) * n_vocab * 4
+    reference = finish(
+        Reference.open(
+            str(pair[0]),
+            str(text),
+            3,
+            N_CTX,
+            most_kept_bytes=n_kept * chunk_bytes + chunk_bytes // 2,
+            folder=tmp_path,
+        )
+    )
+    try:
+        first = finish(reference.compare(str(pair[1])))
+        assert finish(reference.compare(str(pair[1]))) == first
+        assert finish(reference.compare(str(pair[0]))).kld_max < 1e-9
+        assert (
+            finish(reference.compare(str(pair[1]))) == first == compare(pair[1], pair[0], text, 3)
+        )
+    finally:
+        reference.close()
+    assert set(tmp_path.iterdir()) == {text}  # nothing is left
+
+
+def test_a_reference_without_a_disk_computes_again(
+    pair: tuple[Path, Path], text: Path, tmp_path: Path
+) -> None:
+    opening = Reference.open(str(pair[0]), str(text), 2, N_CTX, folder=tmp_path / "none")
+    reference = finish(opening)
+    try:
+        first = finish(reference.compare(str(pair[1])))
+        assert finish(reference.compare(str(pair[1]))) == first
+    finally:
+        reference.close()
+
+
+def test_a_comparison_that_was_stopped_can_be_made_again(
+    pair: tuple[Path, Path], text: Path
+) -> None:
+    reference = finish(Reference.open(str(pair[0]), str(text), 4, N_CTX))
+    try:
+        for n_done in (0, N_CTX, 2 * N_CTX):
+            steps = reference.compare(str(pair[1]))
+            step = next(steps)
+            while not (isinstance(step, Progress) and step.stage == "Comparing"):
+                step = next(steps)
+            while step.done < n_done:
+                step = next(steps)
+                assert isinstance(step, Progress)
+            steps.close()
+        assert finish(reference.compare(str(pair[1]))) == compare(pair[1], pair[0], text, 4)
+    finally:
+        reference.close()
+
+
+def test_a_full_disk_keeps_what_it_had_room_for(tmp_path: Path) -> None:
+    chunks = [np.full((3, 5), i, np.float32) for i in range(3)]
+    kept = KeptLogits(3, 5, 2 * chunks[0].nbytes, tmp_path)
+    for chunk in chunks:
+        kept.append(chunk)
+    assert kept.n == 2
+    for i in range(2):
+        np.testing.assert_array_equal(kept.read(i), chunks[i])
+    assert kept.read(2) is None
+    kept.close()
+    assert kept.read(0) is None
+
+
+def test_a_narrower_kv_cache_costs_more(pair: tuple[Path, Path], text: Path) -> None:
+    reference = finish(Reference.open(str(pair[0]), str(text), 2, N_CTX))
+    try:
+        kinds: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
+        reports = [finish(reference.compare(str(pair[0]), kind)) for kind in kinds]
+    finally:
+        reference.close()
+    assert [report.kv_type for report in reports] == list(kinds)
+    full, half, quarter = (report.kld_mean for report in reports)
+    assert full < 1e-9 < half < quarter / 3
 
 
 def test_a_short_text_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:

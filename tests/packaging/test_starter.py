@@ -14,7 +14,8 @@ import pytest
 from engine import starter
 from engine.client import Worker
 from engine.gguf import GgufFile
-from engine.quantize.quality import Quality, QualityReport
+from engine.quantize.figures import QualityReport
+from engine.quantize.quality import Quality
 from engine.quantize.shrink import Shrink
 
 MAKING = Path(__file__).parents[2] / "packaging" / "starter"
