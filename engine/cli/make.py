@@ -143,11 +143,17 @@ def calibrate(args: argparse.Namespace) -> Any:
 
 
 def quality(args: argparse.Namespace) -> Any:
+    from engine.quantize.gate import check
     from engine.quantize.quality import Quality
+    from engine.quantize.report import quality_text
 
     model, reference, text = (str(p.absolute()) for p in (args.model, args.reference, args.text))
-    report = run_job(Quality(model, reference, text, args.chunks, args.context), args)
+    job = Quality(model, reference, text, args.chunks, args.context, args.kv, args.probes)
+    report = run_job(job, args)
+    failures = check(report, args.gate)
     if not args.json:
-        for name, value in msgspec.structs.asdict(report).items():
-            print(f"{name:22} {value:.6g}" if isinstance(value, float) else f"{name:22} {value}")
-    return report
+        print(quality_text(report))
+        for failure in failures:
+            print(failure.words)
+    told: dict[str, Any] = msgspec.to_builtins(report)
+    return told | {"failures": msgspec.to_builtins(failures)}

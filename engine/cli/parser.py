@@ -27,6 +27,9 @@ from engine.cli.try_out import try_out
 from engine.fit.run import KvType
 from engine.hub.hub import Sort
 from engine.hub.repo import Format
+from engine.quantize.gate import Gate, parse_gate
+
+_GATE = "what it must reach: kld=0.05,p999=2,same_top=0.88,ppl_ratio=1.05,probes_lost=0.1, or off"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -130,6 +133,9 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--text", type=Path, required=True)
     sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
     sub.add_argument("-c", "--context", "--ctx", type=_count, default=512)
+    sub.add_argument("--kv", choices=get_args(KvType), default="f16", help="the KV cache's type")
+    sub.add_argument("--probes", action="store_true", help="ask both small questions, too")
+    sub.add_argument("--gate", type=_gate, default="off", metavar="LIMITS", help=_GATE)
 
 
 def _add_hub_verbs(verb: Callable[..., Any]) -> None:
@@ -192,6 +198,13 @@ def _temperature(text: str) -> float:
 
 def _scale(text: str) -> float:
     return _number(text, float, -100, 100)
+
+
+def _gate(text: str) -> Gate:
+    try:
+        return parse_gate(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _number(text: str, kind: type[int | float], least: int, most: int) -> float:
