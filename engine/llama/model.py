@@ -23,6 +23,7 @@ from engine.gguf import GgufFile
 from engine.jobs import Progress
 from engine.llama.experts import keep_experts
 from engine.llama.library import library
+from engine.llama.long_texts import BEAR_ANY_LENGTH, LONGEST, short_pieces
 from engine.splits import open_gguf
 
 POLL_S = 0.05
@@ -45,7 +46,8 @@ class Model:
         self.metadata = file.metadata
         template = file.get("tokenizer.chat_template")
         self.chat_template = template if isinstance(template, str) else None
-        self.vocabulary = Vocabulary(self._c.llama_model_get_vocab(handle))
+        pre = file.get("tokenizer.ggml.pre")
+        self.vocabulary = Vocabulary(self._c.llama_model_get_vocab(handle), str(pre))
 
     def close(self) -> None:
         if self.handle:
@@ -158,9 +160,12 @@ class _Loading:
 
 
 class Vocabulary:
-    """Text to tokens and back, as the model's own tokenizer does it."""
+    """Text to tokens and back, as the model's own tokenizer does it.
 
-    def __init__(self, handle: int) -> None:
+    `pre` is llama.cpp's name for how a byte-level BPE splits text.
+    """
+
+    def __init__(self, handle: int, pre: str) -> None:
         self._c = library().c
         self._handle = handle
         self._buffer = ctypes.create_string_buffer(512)
@@ -168,6 +173,9 @@ class Vocabulary:
         self.bos: int = self._c.llama_vocab_bos(handle)
         self.eos: int = self._c.llama_vocab_eos(handle)
         self.adds_bos: bool = self._c.llama_vocab_get_add_bos(handle)
+        self._adds_eos: bool = self._c.llama_vocab_get_add_eos(handle)
+        is_bpe = self._c.llama_vocab_type(handle) == self._c.LLAMA_VOCAB_TYPE_BPE
+        self._bears_any_length = not is_bpe or pre in BEAR_ANY_LENGTH
         self._letters, self._unknown = self._spelling()
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
@@ -184,15 +192,25 @@ class Vocabulary:
             raise InferenceError(
                 f"The text is too long: {len(data):,} bytes.", hint="Send a shorter one."
             )
+        if self._bears_any_length or len(text) <= LONGEST:
+            tokens = self._tokens(data, special, has_ends=True)
+        else:
+            tokens = [self.bos] if self.adds_bos else []
+            for piece in short_pieces(text):
+                tokens += self._tokens(piece.encode("utf-8", "replace"), special, has_ends=False)
+            tokens += [self.eos] if self._adds_eos else []
+        # A template or a user may have written the BOS that the tokenizer adds.
+        is_doubled = self.adds_bos and tokens[:2] == [self.bos, self.bos]
+        return tokens[1:] if is_doubled else tokens
+
+    def _tokens(self, data: bytes, special: bool, *, has_ends: bool) -> list[int]:
         tokens = (ctypes.c_int32 * (len(data) + 2))()
         n = self._c.llama_tokenize(
-            self._handle, data, len(data), tokens, len(tokens), True, special
+            self._handle, data, len(data), tokens, len(tokens), has_ends, special
         )
         if n < 0:
             raise InferenceError("The text could not be split into tokens.")
-        # A template or a user may have written the BOS that the tokenizer adds.
-        is_doubled = self.adds_bos and n > 1 and tokens[0] == tokens[1] == self.bos
-        return list(tokens[1 if is_doubled else 0 : n])
+        return list(tokens[:n])
 
     def piece(self, token: int, special: bool = False) -> bytes:
         """Return the bytes of `token`, maybe half a character; none of a special token."""

@@ -24,14 +24,14 @@ class LlamaTokenizer:
         params.vocab_only = True
         self._model = self._c.llama_model_load_from_file(os.fsencode(path), params)
         assert self._model, "\n".join(library().log_lines)
-        self._vocabulary = self._c.llama_model_get_vocab(self._model)
+        self.vocabulary = self._c.llama_model_get_vocab(self._model)
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """The tokens of `text`, none around it."""
         data = text.encode()
         tokens = (ctypes.c_int32 * (2 * len(data) + 8))()
         n = self._c.llama_tokenize(
-            self._vocabulary, data, len(data), tokens, len(tokens), False, special
+            self.vocabulary, data, len(data), tokens, len(tokens), False, special
         )
         assert n >= 0
         return list(tokens[:n])
