@@ -24,6 +24,7 @@ from engine.jobs import finish
 from engine.llama.evaluate import Evaluator
 from engine.llama.ggml import dequantize_rows
 from engine.model_writer import Plan, write_model
+from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
 from tests.helpers import packed
 from tests.helpers.checkpoints import (
@@ -192,6 +193,9 @@ def test_what_was_unpacked_since_is_packed_again(tmp_path: Path, dtype: str) -> 
     finish(Shrink(str(folder), str(tmp_path / "c.gguf"), "Q8_0").run())
     shrunk = [tensor.type for tensor in GgufFile.open(tmp_path / "c.gguf").tensors]
     assert shrunk.count(GgmlType.Q4_0) == 2 * 7
+    advice = finish(Recommend(str(folder)).run())
+    told = next(choice.size_bytes for choice in advice.choices if choice.recipe == "Q8_0")
+    assert told == (tmp_path / "c.gguf").stat().st_size
 
 
 def test_the_experts_of_gpt_oss_are_moved(shared: Path, tmp_path: Path) -> None:
