@@ -69,6 +69,17 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
     assert answer_of("chat", from_folder, "-n", 3, stdin="From a pipe")["generation_tokens"] <= 3
 
 
+def test_calibration_is_told_and_taken_again(tiny_gguf: Path, tmp_path: Path) -> None:
+    calibrate = ("calibrate", tiny_gguf, "-o", tmp_path / "a.gguf", "--chunks", 2, "-c", 64)
+    first, again = answer_of(*calibrate), answer_of(*calibrate)
+    assert (first["n_tokens"], first["n_tensors"], first["is_reused"]) == (128, 15, False)
+    assert again["is_reused"] and first["peak_bytes"] > 1 << 20
+    done = engine(*calibrate)
+    assert "15 tensors, 128 tokens (there already)" in done.stdout
+    other = engine(*calibrate[:-1], 128)
+    assert other.returncode == 1 and "exists already" in other.stderr
+
+
 def test_the_width_is_chosen_for_this_computer(tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     assert answer_of("shrink", tiny_checkpoint, "-o", out)["recipe"] == "Q8_0"

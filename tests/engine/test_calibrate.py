@@ -15,6 +15,7 @@ from engine.calibrate import inputs
 from engine.calibrate.inputs import Input, held_out_tokens
 from engine.calibrate.job import Calibrate, Calibrated
 from engine.calibrate.statistics import Statistics
+from engine.calibrate.texts import bundled_texts, split
 from engine.convert.job import Convert
 from engine.errors import AlreadyExists, CorruptFile, FormatError, InferenceError, NotFound
 from engine.ggml_types import GgmlType
@@ -378,6 +379,34 @@ def test_conversations_are_written_as_the_model_has_them(tiny_gguf: Path, tmp_pa
     with Statistics.open(tmp_path / "a.gguf") as found:
         importance = known(found.importance("blk.0.attn_q.weight"))
         np.testing.assert_allclose(importance[0], (rows**2).mean(axis=0), rtol=1e-4)
+
+
+def test_chunks_of_several_texts_alternate(tiny_gguf: Path, tmp_path: Path) -> None:
+    model = finish(load_model(tiny_gguf))
+    long, short = tmp_path / "long.txt", tmp_path / "short.txt"
+    long.write_text("a" * 500, encoding="utf-8")  # a letter is a token
+    short.write_text("b" * 290, encoding="utf-8")
+    chunks = split([long, short], model.vocabulary, None, 100)
+    alone = split([long], model.vocabulary, None, 100)
+    a, b = (model.vocabulary.tokenize(letter) for letter in "ab")
+    model.close()
+    assert [chunk == chunk[:1] * 100 for chunk in chunks] == [True] * 7
+    assert [chunk[0] for chunk in chunks] == [*a, *b, *a, *a, *a, *b, *a]
+    assert alone == [a * 100] * 5
+
+
+def test_the_text_of_snug_is_conversations_prose_and_code(tiny_gguf: Path, tmp_path: Path) -> None:
+    texts = {Path(text).name: Path(text).read_text(encoding="utf-8") for text in bundled_texts()}
+    assert set(texts) == {"conversations.jsonl", "prose.txt", "code.txt"}
+    assert 250_000 < sum(len(text.encode()) for text in texts.values()) < 400_000
+    for line in texts["conversations.jsonl"].splitlines():
+        roles = [message["role"] for message in json.loads(line)["messages"]]
+        turns = roles[1:] if roles[0] == "system" else roles
+        assert turns == ["user", "assistant"] * (len(turns) // 2) != []
+    done = calibrate(tiny_gguf, tmp_path / "a.gguf", chunks=3)
+    assert done.n_tokens == 3 * N_CTX
+    header = GgufFile.open(tmp_path / "a.gguf")
+    assert set(header.get("imatrix.datasets")) == set(texts)
 
 
 def test_a_line_that_is_no_conversation_is_named(tiny_gguf: Path, tmp_path: Path) -> None:
