@@ -107,10 +107,11 @@ QLineEdit, QComboBox {
   min-height: 30px; max-height: 30px; font-size: 13px;
   selection-background-color: $accent; selection-color: $on_accent;
 }
-QLineEdit[role="search"] { background: $raised; border-color: $raised; }
+QLineEdit[role="search"] { background: $raised; border-color: $raised; padding-left: 2px; }
 QLineEdit[role="search"]:hover { border-color: $outline; }
 QLineEdit:focus, QComboBox:focus { border: 2px solid $accent; padding: 0 8px;
   min-height: 28px; max-height: 28px; }
+QLineEdit[role="search"]:focus { padding-left: 1px; }
 QLineEdit:disabled, QComboBox:disabled { color: $faint; border-color: $line; }
 QLineEdit QToolButton { min-height: 0; max-height: 16px; padding: 0; border: none;
   background: transparent; }

@@ -85,6 +85,7 @@ class OfferCard(Card):
         self._offer, self._usable_bytes = offer, usable_bytes
         self._name.setText(offer.title)
         self._facts.setText(" · ".join(_facts(offer)))
+        self._about.hide()
         self._page = ""
         self.page_button.setEnabled(False)
         self._clear()

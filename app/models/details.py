@@ -26,7 +26,7 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
-from engine.words import format_bytes, format_bytes_exact, format_count
+from engine.words import format_bytes, format_bytes_exact, format_count, format_path
 
 if TYPE_CHECKING:
     from engine.fit.verdict import Verdict as Fit
@@ -175,7 +175,7 @@ def can_shrink(entry: Entry) -> bool:
 def facts_of(row: Row) -> Facts:
     """What is shown of a model: (value, tooltip) of each of FACTS that is known."""
     summary = row.entry.summary
-    facts = {"Path": (row.entry.path, row.entry.path)}
+    facts = {"Path": (format_path(row.entry.path), row.entry.path)}
     if summary is None:
         return facts
     facts |= {
@@ -200,9 +200,9 @@ def fit_facts(fit: Fit | None, tokens_per_second: float | None = None) -> Facts:
     """What a model is predicted to take, and how fast it would write."""
     if fit is None:
         return {}
-    words = f"{format_bytes(fit.total_bytes)} with {fit.run.n_ctx:,} tokens of context"
+    words = f"{format_bytes(fit.total_bytes)} with {fit.run.n_ctx:,} tokens"
     if fit.run.kv_type != "f16":
-        words += f" in {fit.run.kv_type.upper()}"
+        words += f" of context in {fit.run.kv_type.upper()}"
     facts = {"Memory": (words, f"Predicted:\n{sums_in_words(fit)}")}
     if tokens_per_second:
         about = (

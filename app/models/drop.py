@@ -29,8 +29,6 @@ class DropArea(QObject):
         self._page.setAcceptDrops(is_open)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if watched is not self._page:
-            return False
         match event.type():
             case QEvent.Type.DragEnter | QEvent.Type.DragMove:
                 assert isinstance(event, QDropEvent)

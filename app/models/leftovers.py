@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QVBoxLayout, QWidget
+from PySide6.QtWidgets import QWidget
 
 from app import theme
 from app.background import in_background
 from app.context import AppContext
-from app.widgets import QuietButton, body, row
+from app.widgets import Card, QuietButton, body, row
 from engine.errors import EngineError
 from engine.words import format_bytes, plural
 
@@ -19,17 +19,18 @@ if TYPE_CHECKING:
     from engine.leftovers import Leftover
 
 
-class LeftoverStrip(QWidget):
+class LeftoverStrip(Card):
     discarded = Signal()
     failed = Signal(EngineError)
 
     def __init__(self, context: AppContext, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(parent=parent)
         self._context = context
         self._shown: tuple[Leftover, ...] = ()
-        self._box = QVBoxLayout(self)
-        self._box.setContentsMargins(0, 0, 0, 0)
-        self._box.setSpacing(theme.SPACE_4)
+        self.body.setContentsMargins(
+            theme.CARD_PADDING, theme.SPACE_8, theme.SPACE_8, theme.SPACE_8
+        )
+        self.body.setSpacing(theme.SPACE_4)
         self.lines: list[LeftoverLine] = []
         self.hide()
 
@@ -48,7 +49,7 @@ class LeftoverStrip(QWidget):
 
     def _build_lines(self, leftovers: tuple[Leftover, ...]) -> None:
         for old in self.lines:
-            self._box.removeWidget(old)
+            self.body.removeWidget(old)
             old.hide()
             old.deleteLater()
         files = tuple(leftover for leftover in leftovers if leftover.job is None)
@@ -57,7 +58,7 @@ class LeftoverStrip(QWidget):
         for line in self.lines:
             line.discard_button.clicked.connect(partial(self._discard, line))
             line.resume_button.clicked.connect(partial(self._resume, line.leftovers[0]))
-            self._box.addWidget(line)
+            self.body.addWidget(line)
 
     def _resume(self, leftover: Leftover) -> None:
         from app.unfinished import resume

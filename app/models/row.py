@@ -12,7 +12,7 @@ from app.models.verdict import Tone
 
 HEIGHT = 60
 GAP = 2
-PADDING = 12
+PADDING = theme.CARD_PADDING - theme.SPACE_8  # under the headings of the card around it
 BADGE_HEIGHT = 20
 BADGE_PADDING = 8
 DISABLED_OPACITY = 0.55
@@ -54,7 +54,7 @@ class RowDelegate(QStyledItemDelegate):
         if is_selected or state & QStyle.StateFlag.State_MouseOver:
             has_focus = bool(state & QStyle.StateFlag.State_HasFocus)
             self._paint_ground(painter, QRectF(area), is_selected, has_focus)
-        inner = area.adjusted(PADDING, 9, -PADDING, -9)
+        inner = option.rect.adjusted(PADDING, 10, -PADDING, -10 - GAP)
         upper = QRect(inner.left(), inner.top(), inner.width(), 20)
         lower = QRect(inner.left(), inner.bottom() - 20, inner.width(), BADGE_HEIGHT)
         self._paint_words(painter, lines, upper, lower, is_selected)
@@ -82,9 +82,9 @@ class RowDelegate(QStyledItemDelegate):
         badge_width = 0
         if self._shows_verdict and lines.badge:
             badge_width = self._paint_badge(painter, lines, lower, is_selected)
-        upper.setRight(upper.right() - size_width - PADDING)
+        upper.setRight(upper.right() - size_width - theme.SPACE_12)
         self._name.paint(painter, upper, lines.name, now.text)
-        lower.setRight(lower.right() - badge_width - PADDING)
+        lower.setRight(lower.right() - badge_width - theme.SPACE_12)
         self._second.paint(painter, lower, " · ".join(lines.facts), now.second)
 
     def _paint_badge(self, painter: QPainter, lines: Lines, line: QRect, is_selected: bool) -> int:

@@ -114,7 +114,7 @@ class Scan(QObject):
 
         Raises WorkerCrashed where no worker can be started.
         """
-        import engine.fit.verdict  # noqa: F401 - the window judges what is found: it need not wait
+        import engine.fit.job  # noqa: F401 - the window judges what is found: it need not wait
         from engine.hardware import detect
         from engine.other_apps import places
         from engine.scan import ScanLibrary, pack, recall

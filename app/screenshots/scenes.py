@@ -27,6 +27,8 @@ from engine.errors import CorruptFile, EngineError, WorkerCrashed
 from engine.folders import Folders
 from engine.hub.download import Download
 from engine.jobs import Progress
+from engine.partial import Note, note_of, partial_of
+from engine.quantize.shrink import Shrink
 
 WIDE = QSize(1280, 800)
 SMALL_TALK = (starter.SAMPLE_QUESTION, "Who are you?", "Write Python code that reverses a text")
@@ -115,6 +117,16 @@ def fill_shelf(models: Path) -> Path:
     )
 
 
+def leave_unfinished(models: Path) -> None:
+    """Leave what a shrink leaves that was killed, and a file that nothing can go on with."""
+    source, out = models / "Llama-3.2-3B-Instruct-BF16.gguf", models / "Llama-3.2-3B-Q4_K_M.gguf"
+    note = Note.of(Shrink(str(source), str(out), "Q4_K_M", 2), {}, 2_019_000_000)
+    for target, n_bytes in ((out, 1_200_000_000), (models / "Mistral-7B.gguf", 310_000_000)):
+        partial_of(target).touch()
+        os.truncate(partial_of(target), n_bytes)
+    note_of(partial_of(out)).write_bytes(msgspec.json.encode(note))
+
+
 def first_run(stage: Stage) -> None:
     stage.open()
     stage.settle(1)  # until it knows this computer
@@ -199,6 +211,11 @@ def models(stage: Stage) -> None:
     page.details.remove_clicked.emit()  # type: ignore[attr-defined]
     stage.settle()
     stage.shoot("models-undo")
+    leave_unfinished(stage.models)
+    page.refresh()  # type: ignore[attr-defined]
+    stage.until(lambda: page.leftovers.lines)  # type: ignore[attr-defined]
+    stage.shoot("models-unfinished")
+    stage.shoot("models-unfinished-narrow", NARROW)
     page.show_discover()  # type: ignore[attr-defined]
     stage.settle()
     stage.shoot("models-discover")

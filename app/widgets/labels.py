@@ -114,6 +114,7 @@ class Badge(QLabel):
         self.setProperty("role", "badge")
         self.setProperty("tone", tone)
         self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setIndent(0)  # beside the stylesheet's padding Qt adds one of its own
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
 
     def set(self, text: str, tone: Tone) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, QObject, QTimer
+from PySide6.QtCore import QEvent, QObject, QRect, QTimer
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QWidget
 
 from app import theme
@@ -12,10 +12,11 @@ from app.widgets.buttons import TextLink
 from app.widgets.labels import strong
 
 SHOWN_MS = 8000
+MOVED = (QEvent.Type.Resize, QEvent.Type.Move, QEvent.Type.Show, QEvent.Type.Hide)
 
 
 class Toast(QFrame):
-    """Stands over `above`, a part of `page`."""
+    """Stands over `above`, a part of `page`; at the foot of `page` while that part is hidden."""
 
     def __init__(self, page: QWidget, above: QWidget) -> None:
         super().__init__(page)
@@ -48,7 +49,7 @@ class Toast(QFrame):
         self._timer.start()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() in (QEvent.Type.Resize, QEvent.Type.Move) and self.isVisible():
+        if event.type() in MOVED and self.isVisible():
             self._place()
         return False
 
@@ -61,6 +62,9 @@ class Toast(QFrame):
 
     def _place(self) -> None:
         self.adjustSize()
-        corner = self._above.mapTo(self._page, self._above.rect().topLeft())
-        left = corner.x() + (self._above.width() - self.width()) // 2
-        self.move(left, corner.y() - self.height() - theme.SPACE_12)
+        foot = QRect(0, self._page.height() - theme.PAGE_MARGIN, self._page.width(), 0)
+        if self._above.isVisible():
+            corner = self._above.mapTo(self._page, self._above.rect().topLeft())
+            foot = QRect(corner, self._above.size())
+        left = foot.x() + (foot.width() - self.width()) // 2
+        self.move(left, foot.y() - self.height() - theme.SPACE_12)

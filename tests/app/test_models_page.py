@@ -316,6 +316,23 @@ def test_an_added_model_is_forgotten_and_remembered(
     assert not page.toast.isVisible()
 
 
+def test_undo_stands_at_the_foot_of_what_is_shown(
+    qtbot: QtBot, context: AppContext, tiny_gguf: Path
+) -> None:
+    context.settings.update(added_models=(str(tiny_gguf),))
+    page = show_page(qtbot, context)
+    page.select(str(tiny_gguf))
+    with qtbot.waitSignal(page.scanned):
+        click(page.details.remove_button)
+    toast, foot = page.toast, page.shelf.foot
+    assert toast.geometry().bottom() < foot.mapTo(page, foot.rect().topLeft()).y()
+
+    page.show_discover()
+    assert toast.isVisible()
+    assert page.height() - 80 < toast.geometry().bottom() < page.height()
+    assert abs(toast.geometry().center().x() - page.width() // 2) <= 1
+
+
 @pytest.fixture
 def trash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
