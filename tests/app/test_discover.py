@@ -60,7 +60,8 @@ def titles(page: DiscoverPage) -> list[str]:
 def search(qtbot: QtBot, page: DiscoverPage, text: str) -> None:
     before = page.view.model().rowCount()
     page.field.setText(text)
-    qtbot.waitUntil(lambda: titles(page) != [] and page.view.model().rowCount() != before)
+    # A worker is started for the question.
+    qtbot.waitUntil(lambda: page.view.model().rowCount() not in (0, before), timeout=30_000)
 
 
 def choose(qtbot: QtBot, page: DiscoverPage, title: str) -> None:
@@ -102,7 +103,7 @@ def test_typing_searches_and_clearing_brings_the_picks_back(
 
 def test_filters_are_asked_of_the_hub(qtbot: QtBot, page: DiscoverPage, hub: FakeHub) -> None:
     page.licence.setCurrentIndex(page.licence.findData("mit"))
-    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"])
+    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"], timeout=30_000)
     page.sort.setCurrentIndex(page.sort.findData("likes"))
     qtbot.waitUntil(lambda: hub.searches[-1]["sort"] == ["likes"])
     assert hub.searches[-1]["filter"] == ["license:mit"]
@@ -117,10 +118,10 @@ def test_only_what_fits_is_shown_where_that_is_asked(
     search(qtbot, page, "tiny")
     assert set(titles(page)) == {"Tiny-GGUF", "Tiny-Giant", "Tiny-Nameless"}
     click(page.fits)
-    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"])
+    qtbot.waitUntil(lambda: titles(page) == ["Tiny-GGUF"], timeout=30_000)
     assert page.heading.text() == "1 model · 1 too large and 1 of unknown size are left out"
     page.field.setText("nameless")
-    qtbot.waitUntil(lambda: titles(page) == [])
+    qtbot.waitUntil(lambda: titles(page) == [], timeout=30_000)
     assert page.heading.text() == "Nothing fits: 1 of unknown size is left out."
     page._usable_bytes = 3_000_000_000
     page.field.clear()
