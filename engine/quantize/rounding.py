@@ -145,8 +145,8 @@ def round_rows(
     curvature: Curvature,
     importance: NDArray[np.float32],
     n_threads: int = 1,
-    sweeps: int = 2,
-    refits: int = 1,
+    sweeps: int = 1,
+    refits: int = 2,
 ) -> NDArray[np.uint8]:
     """Round rows to `ggml_type`: float32 [n_rows, n_cols] -> bytes [n_rows, row_bytes].
 
