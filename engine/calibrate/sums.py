@@ -30,8 +30,8 @@ Place = tuple[TensorInfo, int]
 class Sums:
     """The statistics of all inputs in the making, in a file that is mapped into memory.
 
-    What was added to is let go of every `FORGET_BYTES`, so that a file larger than memory can be
-    filled. `n_threads` compute; the sums do not depend on their number.
+    No more than `FORGET_BYTES` of it, or one matrix, are in memory at a time, so that it can be
+    larger. `n_threads` compute; the sums do not depend on their number.
     """
 
     def __init__(
@@ -115,19 +115,24 @@ class Sums:
 
         rows = np.ascontiguousarray(rows)
         outer = self._array(f"{one.name}.in_outer")[matrix]
+        self._touch(outer.nbytes)
         add_outer_products(rows, outer, self._n_threads)
         self._counts[one.name][matrix] += len(rows)
         self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
-        self._n_touched += outer.nbytes
-        if self._n_touched > FORGET_BYTES:
+
+    def _touch(self, n_bytes: int) -> None:
+        """Make room for so much more of the file in memory."""
+        if self._n_touched + n_bytes > FORGET_BYTES:
             self._n_touched = 0
             forget(self._mapped)
+        self._n_touched += n_bytes
 
     def _diagonal(self, one: Input) -> NDArray[np.float32]:
         """The sums of squares, float32 [n_matrices, n_cols]."""
         import numpy as np
 
         outer = self._array(f"{one.name}.in_outer")
+        self._touch(outer.nbytes)
         columns = np.arange(one.n_cols)
         diagonal: NDArray[np.float32] = outer[:, columns, columns % one.n_block]
         return diagonal
@@ -154,7 +159,7 @@ def new_statistics(
 ) -> Generator[Sums, None, None]:
     """Make the file of the statistics of `inputs`; it appears whole when the block ends well.
 
-    It has holes where nothing is written. Raises what `new_file` raises.
+    Raises what `new_file` raises.
     """
     tensors = [info for one in inputs for info in one.layout(n_held_out)]
     header, alignment = encode_header(metadata, tensors)
