@@ -6,7 +6,7 @@ OFFSCREEN := QT_QPA_PLATFORM=offscreen
 # Where packages are made; what lies there makes the next time quick.
 BUILD ?= build/package
 
-.PHONY: help run test check format screenshots bench bench-native record-upstream bundle clean
+.PHONY: help run test check format screenshots bench bench-native record-upstream bundle package package-test clean
 
 help:
 	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
@@ -18,6 +18,8 @@ help:
 	@echo "make bench-native        speed of the native kernels against numpy"
 	@echo "make record-upstream     record what transformers and llama.cpp's converter make of tiny models"
 	@echo "make bundle              the folder that packages carry, in build/package/dist"
+	@echo "make package             an installer of it for this system"
+	@echo "make package-test        try these packages as their users do (as root, on Debian)"
 	@echo "make clean               remove all that was installed and built"
 
 run:
@@ -60,6 +62,12 @@ record-upstream:
 bundle:
 	@$(PYTHON) packaging/setup.py check
 	$(VENV)/python packaging/bundle.py $(BUILD) $(ARGS)
+
+package: bundle
+	$(VENV)/python packaging/linux/package.py $(BUILD)
+
+package-test:
+	$(VENV)/python -m pytest packaging/trials --timeout 900 --build $(BUILD) $(ARGS)
 
 clean:
 	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache

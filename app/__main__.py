@@ -106,9 +106,8 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     sys.setswitchinterval(SWITCH_S)
     model = _model(words)
 
-    from PySide6.QtWidgets import QApplication
-
     from app import theme
+    from app.application import Application
     from app.bugs import BugReporter
     from app.context import AppContext
     from app.garbage import GarbageCollector
@@ -116,7 +115,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     from engine.folders import folders
 
     _start_log(folders().log)
-    app = QApplication([sys.argv[0]])
+    app = Application([sys.argv[0]])
     app.setApplicationName("Snug")
     app.setApplicationVersion(__version__)
     app.setDesktopFileName("snug")
@@ -126,6 +125,7 @@ def start(words: list[str]) -> tuple[QApplication, Window, AppContext]:
     appearance = theme.apply(app, context.settings.value.theme)
     context.settings.changed.connect(lambda: appearance.choose(context.settings.value.theme))
     window = Window(context)
+    app.file_opened.connect(partial(_answer, window))
     if model:
         _open(window, model)
     return app, window, context

@@ -49,8 +49,7 @@ def make_bundle(build: Path, backends: str, n_jobs: int) -> Path:
     """Returns the folder; raises setup.Failed."""
     build.mkdir(parents=True, exist_ok=True)
     source = setup.unpacked_source("llama-cpp-python")
-    libraries = build / f"lib-{backends}"
-    compile_llama(source / "vendor" / "llama.cpp", build / f"llama-{backends}", libraries, n_jobs)
+    libraries = compile_llama(source / "vendor" / "llama.cpp", build, backends, n_jobs)
     wheels = build / "wheels"
     build_wheels(source, build, wheels)
     python = make_environment(build / "venv", wheels, libraries)
@@ -62,13 +61,16 @@ def make_bundle(build: Path, backends: str, n_jobs: int) -> Path:
     return folder
 
 
-def compile_llama(source: Path, build: Path, out: Path, n_jobs: int) -> None:
-    preset = build.name.removeprefix("llama-")
+def compile_llama(source: Path, build: Path, backends: str, n_jobs: int) -> Path:
+    """Returns the folder with libllama, ggml and its modules."""
+    libraries = build / "libraries"
+    shutil.rmtree(libraries, ignore_errors=True)
     script = ROOT / "native" / "llama" / "build.py"
-    command: list[str | Path] = [setup.PYTHON, script, source, build, out]
-    command += ["--preset", preset, "--jobs", str(n_jobs)]
-    print(f"Compiling llama.cpp ({preset}) for packages.", flush=True)
-    setup.run_quietly([str(word) for word in command], "Compiling llama.cpp", f"package-{preset}")
+    command: list[str | Path] = [setup.PYTHON, script, source, build / "llama", libraries]
+    command += ["--preset", backends, "--jobs", str(n_jobs)]
+    print(f"Compiling llama.cpp for packages ({backends}).", flush=True)
+    setup.run_quietly([str(word) for word in command], "Compiling llama.cpp", "package-llama")
+    return libraries
 
 
 def build_wheels(source: Path, build: Path, wheels: Path) -> None:

@@ -1,10 +1,12 @@
 """Builds llama.cpp's shared libraries for the packages: every backend a module that is loaded.
 
     python native/llama/build.py SOURCE BUILD OUT [--preset cpu|vulkan|cuda|metal] [--jobs N]
+        [--vulkan-headers FOLDER]
 
 SOURCE is the folder of llama.cpp, as the source distribution of llama-cpp-python carries it
 (vendor/llama.cpp); BUILD keeps what is compiled, so that an interrupted build goes on; OUT receives
-the libraries, one file each. All processors' variants take some 14 minutes of one core.
+the libraries, one file each. All processors' variants take some 14 minutes of one core. Vulkan's
+headers must be of 1.3.275 or newer: FOLDER, with `vulkan` and `spirv` in it, replaces the system's.
 """
 
 from __future__ import annotations
@@ -24,20 +26,21 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--preset", default="cpu")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--vulkan-headers", type=Path)
     args = parser.parse_args()
-    build_llama(args.source, args.build, args.out, args.preset, args.jobs)
-    return 0
-
-
-def build_llama(source: Path, build: Path, out: Path, preset: str, n_jobs: int) -> None:
-    """Compiles and installs into `out`; raises subprocess.CalledProcessError."""
-    configure = ["cmake", "-S", str(HERE), "-B", str(build), "--preset", preset]
+    build = str(args.build.resolve())
+    configure = ["cmake", "-S", str(HERE), "-B", build, "--preset", args.preset]
+    configure += [f"-DLLAMA_SOURCE={args.source.resolve().as_posix()}"]
+    if args.vulkan_headers:
+        configure += [f"-DVulkan_INCLUDE_DIR={args.vulkan_headers.resolve().as_posix()}"]
     for command in (
-        [*configure, f"-DLLAMA_SOURCE={source.resolve().as_posix()}"],
-        ["cmake", "--build", str(build), "--parallel", str(n_jobs)],
-        ["cmake", "--install", str(build), "--prefix", str(out), "--strip"],
+        configure,
+        ["cmake", "--build", build, "--parallel", str(args.jobs)],
+        ["cmake", "--install", build, "--prefix", str(args.out), "--strip"],
     ):
-        subprocess.run(command, check=True)
+        if status := subprocess.run(command, check=False).returncode:
+            return status
+    return 0
 
 
 if __name__ == "__main__":

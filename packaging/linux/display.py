@@ -29,6 +29,15 @@ class Display(NamedTuple):
         """Whether anything but the black ground of an empty display is there."""
         return any(self.pixels().translate(None, b"\0")[:1])
 
+    def primary_button(self) -> tuple[int, int] | None:
+        """A place on the page's one button in the accent colour of the light theme, or None."""
+        run = bytes((0x5E, 0x6F, 0x2F, 0)) * 60
+        pixels = self.pixels()
+        start = pixels.find(run)
+        while start >= 0 and (start % 4 or start // 4 % WIDTH > WIDTH - 60):
+            start = pixels.find(run, start + 1)
+        return (start // 4 % WIDTH + 30, start // 4 // WIDTH + 10) if start >= 0 else None
+
     def picture(self, path: Path) -> None:
         """Keeps what is on the display as a picture; needs ImageMagick."""
         convert = [

@@ -255,6 +255,24 @@ def test_the_chat_comes_right_after_the_first_paint_and_needs_nothing_heavy(own_
     assert (own_home / "log" / "snug.log").exists()
 
 
+def test_a_file_that_the_finder_opens_is_chatted_with(own_home: Path) -> None:
+    """A Mac tells of a double-click with an event; in a process of its own application."""
+    program = (
+        "import app.__main__ as m\n"
+        "from PySide6.QtGui import QFileOpenEvent\n"
+        "application, window, context = m.start([])\n"
+        "window.show()\n"
+        "application.processEvents()\n"
+        "window.chat_with = lambda path: print('chat with', path)\n"
+        "application.sendEvent(application, QFileOpenEvent('/models/a b.gguf'))\n"
+        "window.close()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "chat with /models/a b.gguf"
+
+
 def test_window_says_its_version() -> None:
     import tomllib
 

@@ -1,0 +1,113 @@
+"""The backends of a bundle: only ours, each once, and all of the processor's give one answer."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EVIL = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void planted(void) {
+    FILE *file = fopen(getenv("SNUG_PLANTED"), "a");
+    if (file) { fputs("I ran\\n", file); fclose(file); }
+}
+int ggml_backend_score(void) { return 1000000; }
+void *ggml_backend_init(void) { return 0; }
+"""
+
+
+def selftest(bundle: Path, cwd: Path, **environment: str) -> Any:
+    done = subprocess.run(
+        [str(bundle / "snug-engine"), "selftest", "--json"],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def modules(bundle: Path) -> list[Path]:
+    return sorted((bundle / "_internal" / "llama_cpp" / "lib").glob("libggml-cpu-*.so"))
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A folder with a library that any search for backends would like best."""
+    source = tmp_path / "evil.c"
+    source.write_text(EVIL)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    for name in ("cpu-evil", "cpu", "vulkan", "cuda", "blas"):
+        library = folder / f"libggml-{name}.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return folder
+
+
+def test_a_planted_backend_is_never_loaded(bundle: Path, planted: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    evil = planted / "libggml-cpu-evil.so"
+    environment = {"SNUG_PLANTED": str(mark), "GGML_BACKEND_PATH": str(evil)}
+    # The library itself works: loading it leaves its mark.
+    loads_it = f"import ctypes; ctypes.CDLL({str(evil)!r})"
+    subprocess.run(["python3", "-c", loads_it], env={**os.environ, **environment}, check=True)
+    assert mark.read_text() == "I ran\n"
+    mark.unlink()
+    report = selftest(bundle, planted, **environment)
+    subprocess.run(
+        [str(bundle / "snug-engine"), "devices"],
+        cwd=planted,
+        env={**os.environ, **environment},
+        check=True,
+        capture_output=True,
+    )
+    assert not mark.exists()
+    assert not [path for path in report["libraries"] if path.startswith(str(planted))]
+
+
+def test_ggml_is_there_once(bundle: Path, tmp_path: Path) -> None:
+    report = selftest(bundle, tmp_path)
+    loaded = [Path(path).name for path in report["libraries"] if "_cpp/lib" in path]
+    for library in ("libllama.so", "libggml.so", "libggml-base.so"):
+        assert loaded.count(library) == 1, loaded
+    assert len([name for name in loaded if name.startswith("libggml-cpu-")]) == 1
+    assert all(Path(backend["file"]).is_relative_to(bundle) for backend in report["backends"])
+
+
+def test_libraries_of_the_system_stay_the_system_s(bundle: Path, tmp_path: Path) -> None:
+    """An older libstdc++ of ours would keep a newer graphics driver from loading."""
+    ours = [path for path in selftest(bundle, tmp_path)["libraries"] if str(bundle) in path]
+    assert not [path for path in ours if "libstdc++" in path or "libgcc_s" in path]
+    assert not list(bundle.rglob("libstdc++*")) + list(bundle.rglob("libvulkan.so*"))
+
+
+def test_every_variant_for_this_processor_gives_the_same_answer(
+    bundle: Path, tmp_path: Path
+) -> None:
+    lib = modules(bundle)[0].parent
+    ctypes.CDLL(str(lib / "libggml-base.so"))
+    can_run = [m for m in modules(bundle) if ctypes.CDLL(str(m)).ggml_backend_score() > 0]
+    assert len(can_run) >= 2, "x64 and one more, at the least"
+    answers = {}
+    for module in can_run:
+        copy = tmp_path / module.stem
+        shutil.copytree(bundle, copy, symlinks=True, copy_function=os.link)
+        for other in modules(copy):
+            if other.name != module.name:
+                other.unlink()
+        report = selftest(copy, tmp_path)
+        (used,) = (b["file"] for b in report["backends"] if b["name"] == "CPU")
+        assert Path(used).name == module.name
+        answers[module.stem] = report["answer"]
+    print("tried:", *answers)
+    assert len(set(answers.values())) == 1, answers

@@ -1,0 +1,158 @@
+"""Windows's installer under Wine: installed, upgraded and removed silently.
+
+Wine runs no Qt of today, so the files are of a Windows bundle's names only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tree import Tree, tree
+
+ROOT = Path(__file__).parents[2]
+HOME = "/root"
+LOCAL = "drive_c/users/root/AppData/Local"
+UNINSTALL = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\Snug"
+CLASSES = r"HKCU\Software\Classes"
+
+
+class Wine:
+    """A Windows of its own in a Debian; `drive` is its user's local folder."""
+
+    def __init__(self, debian: Tree) -> None:
+        self._debian = debian
+        self.prefix = debian.root / "root" / ".wine"
+        self.local = self.prefix / LOCAL
+
+    def run(self, *command: str) -> int:
+        """Runs a program of Windows to its end; returns its exit status."""
+        words = ["chroot", str(self._debian.root), "/usr/bin/wine64", *command]
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "HOME": HOME,
+            "WINEDEBUG": "-all",
+            "WINEDLLOVERRIDES": "mscoree,mshtml=",
+            "LANG": "C.UTF-8",
+        }
+        done = subprocess.run(
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+        )
+        return done.returncode
+
+    def value(self, key: str, name: str = "") -> str | None:
+        """A text of the registry, or None."""
+        asked = ["/v", name] if name else ["/ve"]
+        words = ["chroot", str(self._debian.root), "/usr/bin/wine64", "reg", "query", key, *asked]
+        environment = {"PATH": "/usr/bin:/bin", "HOME": HOME, "WINEDEBUG": "-all"}
+        done = subprocess.run(
+            words,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode or "REG_" not in done.stdout:
+            return None
+        return done.stdout.split("REG_", 1)[1].split(None, 1)[-1].strip()
+
+
+@pytest.fixture(scope="module")
+def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
+    with tree("bookworm", tmp_path_factory.mktemp("wine")) as debian:
+        debian.run("apt-get", "update", "-qq")
+        debian.run("apt-get", "install", "-y", "--no-install-recommends", "wine", "wine64")
+        windows = Wine(debian)
+        assert windows.run("wineboot", "--init") == 0
+        yield windows
+
+
+def windows_shape(bundle: Path, shape: Path) -> Path:
+    """The files of `bundle` under the names that a bundle of Windows has."""
+    endings = {".so": ".pyd"}
+    for path in bundle.rglob("*"):
+        if path.is_symlink() or not path.is_file():
+            continue
+        place = shape / path.relative_to(bundle)
+        if path.name in ("snug", "snug-engine"):
+            place = place.with_suffix(".exe")
+        elif ".so" in path.name:
+            place = place.with_name(path.name.split(".so")[0].removeprefix("lib") + ".dll")
+        place = place.with_suffix(endings.get(place.suffix, place.suffix))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.exists():
+            os.link(path, place)
+    return shape
+
+
+def installer(shape: Path, out: Path, version: str) -> None:
+    command = [sys.executable, str(ROOT / "packaging" / "windows" / "package.py")]
+    subprocess.run([*command, str(shape), str(out), "--version", version], check=True)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) -> None:
+    shape = windows_shape(bundle, tmp_path / "shape")
+    setup = wine.prefix / "drive_c" / "setup.exe"
+    installer(shape, setup, "0.1.0")
+    wine.local.mkdir(parents=True, exist_ok=True)
+    own = wine.local / "snug" / "conversations.db"
+    own.parent.mkdir()
+    own.write_text("mine")
+
+    assert wine.run("C:\\setup.exe", "/S") == 0
+    home = wine.local / "Programs" / "Snug"
+    assert files_in(home) == files_in(shape) | {"uninstall.exe"}
+    place = wine.value(UNINSTALL, "InstallLocation")
+    assert place and place.endswith("AppData\\Local\\Programs\\Snug")
+    assert wine.value(UNINSTALL, "DisplayVersion") == "0.1.0"
+    opens = wine.value(CLASSES + r"\Snug.gguf\shell\open\command")
+    assert opens == f'"{place}\\snug.exe" "%1"'
+    assert wine.value(CLASSES + r"\.gguf") == "Snug.gguf"
+    assert list(wine.prefix.rglob("Snug.lnk"))
+
+    # The next version has one file less and one more; somebody has put another into the folder.
+    (home / "notes.txt").write_text("somebody's")
+    old = next(path for path in sorted(shape.rglob("*.dll")))
+    old.rename(old.with_name("newer.dll"))
+    installer(shape, setup, "0.2.0")
+    assert wine.run("C:\\setup.exe", "/S") == 0
+    assert files_in(home) == files_in(shape) | {"uninstall.exe", "notes.txt"}
+    assert wine.value(UNINSTALL, "DisplayVersion") == "0.2.0"
+
+    # `_?=` makes it run where it lies, so that its end can be waited for.
+    assert wine.run(f"{place}\\uninstall.exe", "/S", f"_?={place}") == 0
+    assert files_in(home) == {"notes.txt"}
+    assert wine.value(UNINSTALL, "DisplayVersion") is None
+    assert wine.value(CLASSES + r"\Snug.gguf\shell\open\command") is None
+    assert wine.value(CLASSES + r"\.gguf") is None
+    assert not list(wine.prefix.rglob("Snug.lnk"))
+    assert own.read_text() == "mine"
+    shutil.rmtree(home)
+
+
+def test_another_program_keeps_its_files(wine: Wine, bundle: Path, tmp_path: Path) -> None:
+    """In a folder of the user's choice, with spaces and letters of another alphabet."""
+    (tmp_path / "shape").mkdir()
+    (tmp_path / "shape" / "snug.exe").write_bytes((bundle / "snug").read_bytes()[:1000])
+    setup = wine.prefix / "drive_c" / "setup.exe"
+    installer(tmp_path / "shape", setup, "0.1.0")
+    theirs = ["reg", "add", CLASSES + r"\.gguf", "/ve", "/d", "Other.gguf", "/f"]
+    assert wine.run(*theirs) == 0
+    place = "C:\\My Programs\\Schön 安\\Snug"
+    assert wine.run("C:\\setup.exe", "/S", f"/D={place}") == 0
+    home = wine.prefix / "drive_c" / "My Programs" / "Schön 安" / "Snug"
+    assert files_in(home) == {"snug.exe", "uninstall.exe"}
+    assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
+    assert wine.run(f"{place}\\uninstall.exe", "/S", f"_?={place}") == 0
+    assert not home.exists()
+    assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
