@@ -14,6 +14,7 @@ from engine.hub.provenance import NAME, read
 from engine.leftovers import MOVING, is_in_use, unfinished
 from engine.library import find_models
 from engine.partial import PARTIAL, note_of
+from engine.quantize.report import report_path
 from engine.splits import model_files
 
 
@@ -73,7 +74,8 @@ def _files(path: Path) -> list[Path]:
     if path.suffix == PARTIAL:
         return [part for part in (note_of(path), path) if part.exists()]
     if path.is_symlink() or not path.is_dir():
-        return [part for part in reversed(model_files(path)) if os.path.lexists(part)]
+        files = [report_path(path), *reversed(model_files(path))]
+        return [file for file in files if os.path.lexists(file)]
     files = []
     for root, folders, names in os.walk(path):
         links = [name for name in folders if Path(root, name).is_symlink()]

@@ -26,6 +26,8 @@ from app.widgets import (
 from app.widgets import (
     row as hbox,
 )
+from engine.quantize.figures import QualityReport
+from engine.quantize.report import ShrinkReport
 from engine.words import format_bytes, format_bytes_exact, format_count, format_path
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ FACTS = (
     "Memory",
     "Speed",
     "Took",
+    "Quality",
     "From",
     "Path",
 )
@@ -136,6 +139,11 @@ class Details(Card):
         for what, (text, tooltip) in fit_facts(verdict.fit, tokens_per_second).items():
             self._show_fact(what, text, tooltip)
 
+    def show_report(self, report: ShrinkReport | None) -> None:
+        """Say what shrinking cost this model, if that was measured."""
+        if report and report.quality:
+            self._show_fact("Quality", *quality_words(report.quality))
+
     def _show_badge(self, verdict: Verdict) -> None:
         self._badge.set(verdict.words, verdict.tone)
         self._badge.setToolTip(verdict.reason)
@@ -211,6 +219,19 @@ def fit_facts(fit: Fit | None, tokens_per_second: float | None = None) -> Facts:
         )
         facts["Speed"] = (f"About {format_count(round(tokens_per_second))} tokens/s", about)
     return facts
+
+
+def quality_words(quality: QualityReport) -> tuple[str, str]:
+    """How like its original a model is, in short, and every figure."""
+    words = f"{quality.verdict.capitalize()}: {quality.same_top_fraction:.1%} same top token"
+    if probes := quality.probes:
+        words += f", {probes.n_kept} of {probes.n_passed} probes kept"
+    figures = (
+        f"Measured against the original on {quality.n_tokens:,} tokens:\n"
+        f"KL divergence {quality.kld_mean:.4f} on average, 99.9 % below {quality.kld_p999:.3f}\n"
+        f"Perplexity {quality.perplexity:.3f}, of the original {quality.perplexity_reference:.3f}"
+    )
+    return words, figures
 
 
 def load_facts(load: ModelInfo | None) -> Facts:

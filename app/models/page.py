@@ -6,6 +6,7 @@ Files are only ever added by reference; what is removed can be brought back.
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Qt, QTimer, Signal
@@ -13,6 +14,7 @@ from PySide6.QtGui import QKeySequence, QShortcut, QShowEvent
 from PySide6.QtWidgets import QStackedWidget, QVBoxLayout, QWidget
 
 from app import theme
+from app.background import in_background
 from app.context import AppContext
 from app.models.add import AddButtons
 from app.models.details import Details
@@ -26,6 +28,7 @@ from app.models.verdict import say
 from app.problems import ProblemCard
 from app.widgets import SegmentedControl, Toast, column, row, second, title
 from engine.errors import EngineError
+from engine.quantize.report import ShrinkReport, read_report
 from engine.words import format_bytes, plural
 
 if TYPE_CHECKING:
@@ -182,6 +185,14 @@ class ModelsPage(QWidget):
     def _show_details(self, row: Row) -> None:
         self.details.show_row(row, self._context.computer.loads.get(row.entry.path))
         self._exact.ask(row)
+        if row.entry.summary and row.entry.summary.kind == "gguf":
+            read = partial(read_report, Path(row.entry.path), row.entry.summary.size_bytes)
+            in_background(self, read, partial(self._on_report, row), self._show_problem)
+
+    def _on_report(self, row: Row, report: ShrinkReport | None) -> None:
+        current = self.shelf.current_row
+        if current and current.entry.path == row.entry.path:
+            self.details.show_report(report)
 
     def _on_exact(self, row: Row, fitted: Fitted) -> None:
         self.details.show_exact(say(fitted.as_verdict(), row.conditions), fitted.tokens_per_second)

@@ -18,6 +18,7 @@ from app.models.scan import Row
 from app.problems import QuestionDialog
 from app.widgets import Toast
 from engine.errors import EngineError
+from engine.quantize.report import report_path
 from engine.words import format_bytes
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ class Remover(QObject):
     def _trash(self, row: Row) -> None:
         from app.models.trash import move_to_trash
 
-        work = partial(move_to_trash, row.entry.files)
         path = row.entry.path
+        work = partial(move_to_trash, (*row.entry.files, str(report_path(Path(path)))))
         in_background(self, work, partial(self._on_trashed, path), partial(self._on_failed, path))
 
     def _on_trashed(self, path: str, trashed: tuple[Trashed, ...]) -> None:

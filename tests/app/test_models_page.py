@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pytest
 from PySide6.QtCore import QFile, QModelIndex, QObject, Qt, QUrl, Slot
 from PySide6.QtGui import QDesktopServices
@@ -30,11 +31,13 @@ from engine.hardware import Computer, Cpu, Device
 from engine.hub.download import STAGING
 from engine.library import Library
 from engine.move import MoveModels
+from engine.quantize.report import read_report, report_path, write_report
 from engine.quantize.shrink import Shrink
 from engine.words import format_bytes
 from tests.helpers.gestures import click, drop, problems
 from tests.helpers.headers import Sizes, header
 from tests.helpers.pauses import pause
+from tests.helpers.reports import REPORT
 
 
 @pytest.fixture
@@ -458,6 +461,28 @@ def test_details_tell_what_is_known(qtbot: QtBot, context: AppContext, own: Path
         f"Path: {own}",
     ):
         assert fact in shown
+
+
+def test_what_shrinking_cost_is_told_and_goes_with_the_model(
+    qtbot: QtBot, context: AppContext, own: Path, trash: Path
+) -> None:
+    size_bytes = own.stat().st_size
+    report = msgspec.structs.replace(REPORT, model=own.name, size_bytes=size_bytes)
+    write_report(report, own)
+    page = show_page(qtbot, context)
+    page.select(str(own))
+    _, quality = page.details._lines["Quality"]
+    qtbot.waitUntil(quality.isVisible)
+    assert quality.text() == "Very close: 93.0% same top token, 6 of 7 probes kept"
+    assert "99.9 % below 2.500" in quality.toolTip()
+
+    click(page.details.remove_button)
+    with qtbot.waitSignal(page.scanned):
+        answer(page, remove=True)
+    assert not own.exists() and not report_path(own).exists()
+    with qtbot.waitSignal(page.scanned):
+        click(page.toast.undo_button)
+    assert read_report(own, size_bytes) == report
 
 
 class FileBrowser(QObject):

@@ -60,6 +60,12 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
     assert same["same_top_fraction"] == 1
     assert 1e-6 < near["kld_mean"] < far["kld_mean"] / 10
     assert same["perplexity"] == near["perplexity_reference"]
+    assert near["failures"] == []
+    gate = ("--gate", "kld=1e-9,p999=off,same_top=off,ppl_ratio=off")
+    strict = answer_of("quality", from_folder, *judge, *gate, "--kv", "q4_0")
+    (failure,) = strict["failures"]
+    assert failure["threshold"] == "kld" and failure["value"] == strict["kld_mean"]
+    assert strict["kv_type"] == "q4_0" and strict["probes"] is None
 
     talk = ("chat", from_folder, "-p", "Hello", "-n", 12, "--seed", 7)
     first, again = answer_of(*talk), answer_of(*talk)

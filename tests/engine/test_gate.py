@@ -7,28 +7,9 @@ import math
 import msgspec
 import pytest
 
-from engine.quantize.figures import QualityReport
 from engine.quantize.gate import OFF, Gate, check, is_better, parse_gate
 from engine.quantize.probes.compare import KindResult, ProbesReport
-
-GOOD = QualityReport(
-    kld_mean=0.02,
-    kld_mean_error=0.001,
-    kld_median=0.01,
-    kld_p99=0.3,
-    kld_p999=0.9,
-    kld_max=2.5,
-    same_top_fraction=0.93,
-    same_top_error=0.002,
-    perplexity=10.2,
-    perplexity_error=0.1,
-    perplexity_reference=10.0,
-    perplexity_reference_error=0.1,
-    perplexity_ratio=1.02,
-    perplexity_ratio_error=0.002,
-    n_tokens=5000,
-    verdict="very close",
-)
+from tests.helpers.reports import GOOD
 
 
 def test_a_good_model_passes() -> None:
@@ -55,6 +36,14 @@ def test_each_figure_can_fail(changes: dict[str, object], threshold: str, words:
     assert failure.threshold == threshold
     assert words in failure.words
     assert check(msgspec.structs.replace(GOOD, **changes), OFF) == ()
+
+
+def test_one_lost_probe_may_be_chance() -> None:
+    one = ProbesReport((KindResult("json", 8, 6, 5, 5),), ("json 1",))
+    report = msgspec.structs.replace(GOOD, probes=one)
+    assert check(report, Gate()) == ()
+    (failure,) = check(report, Gate(probes_lost=0))
+    assert failure.value == pytest.approx(1 / 6)
 
 
 def test_a_gate_is_written_as_limits() -> None:

@@ -38,6 +38,7 @@ MODELS = {
     "own.gguf": _RANDOM.randbytes(300_000),
     "ann/big/m-00001-of-00002.gguf": _RANDOM.randbytes(200_000),
     "ann/big/m-00002-of-00002.gguf": _RANDOM.randbytes(100_001),
+    "ann/big/m.quality.json": b"{}",
     "bob/check/config.json": b'{"model_type": "llama"}',
     "bob/check/model.safetensors": _RANDOM.randbytes(250_000),
     "bob/check/deep/vocab.txt": b"words",

@@ -9,45 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.quantize.gate import Gate, check
-from engine.quantize.probes.compare import KindResult, ProbesReport
 from engine.quantize.report import (
     MAX_BYTES,
-    Candidate,
     ShrinkReport,
-    Stage,
-    TensorLine,
     as_text,
     read_report,
     report_path,
     write_report,
 )
-from tests.engine.test_gate import GOOD
-
-JUDGED = msgspec.structs.replace(
-    GOOD, kld_p999=2.5, probes=ProbesReport((KindResult("json", 8, 7, 6, 5),), ("json 3",))
-)
-REPORT = ShrinkReport(
-    model="small.gguf",
-    size_bytes=4_000_000,
-    source="full.gguf",
-    source_bytes=16_000_000,
-    recipe="4.25 bits",
-    bits_per_weight=4.2512,
-    quality=JUDGED,
-    kv_caches=(msgspec.structs.replace(GOOD, kv_type="q8_0"),),
-    others=(Candidate("stock Q4_K_M", 4_100_000, GOOD),),
-    gate=Gate(),
-    failures=check(JUDGED, Gate()),
-    tensors=(
-        TensorLine("blk.0.attn_q.weight", "Q4_K", 36_864, 0.00123, "gptq"),
-        TensorLine("output_norm.weight", "F32", 1024),
-    ),
-    settings={"effort": "balanced"},
-    stages=(Stage("Calibrate", 12.0),),
-    versions={"snug": "0.1.0"},
-    notes=("Ours is better than stock.",),
-)
+from tests.helpers.reports import REPORT
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
