@@ -55,17 +55,17 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
     wide = tmp_path / "wide.gguf"
     answer_of("shrink", full, "-o", wide, "--type", "Q8_0")
     judge = ("--reference", full, "--text", text, "-c", 64)
-    same, near, far = (answer_of("quality", m, *judge) for m in (full, wide, from_folder))
+    near, far = (answer_of("quality", m, *judge) for m in (wide, from_folder))
+    gate = ("--gate", "same_top=1.5,p999=off", "--kv", "f16")
+    same = answer_of("quality", full, *judge, *gate)
     assert same["kld_mean"] == pytest.approx(0, abs=1e-6)
     assert same["same_top_fraction"] == 1
     assert 1e-6 < near["kld_mean"] < far["kld_mean"] / 10
     assert same["perplexity"] == near["perplexity_reference"]
     assert near["failures"] == []
-    gate = ("--gate", "kld=1e-9,p999=off,same_top=off,ppl_ratio=off")
-    strict = answer_of("quality", from_folder, *judge, *gate, "--kv", "q4_0")
-    (failure,) = strict["failures"]
-    assert failure["threshold"] == "kld" and failure["value"] == strict["kld_mean"]
-    assert strict["kv_type"] == "q4_0" and strict["probes"] is None
+    (failure,) = same["failures"]
+    assert (failure["threshold"], failure["value"]) == ("same_top", 1)
+    assert same["kv_type"] == "f16" and same["probes"] is None
 
     talk = ("chat", from_folder, "-p", "Hello", "-n", 12, "--seed", 7)
     first, again = answer_of(*talk), answer_of(*talk)
