@@ -108,6 +108,10 @@ class ResourceError(EngineError):
 class OutOfMemory(ResourceError): ...
 
 
+class TooSmall(ResourceError):
+    """Nothing fits into the size that was asked for."""
+
+
 class DeviceLost(ResourceError): ...
 
 

@@ -6,7 +6,7 @@ of recipes and architectures: a plan says which type each tensor gets.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from itertools import islice, takewhile
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from engine.source import ModelSource
+
+    # Rows of a tensor, from a row on, [n_rows, n_cols], to the bytes of a type, [n_rows, n_bytes].
+    Encode = Callable[[TensorInfo, GgmlType, NDArray[np.float32], int], NDArray[np.uint8]]
+    Make = Callable[["Chunk"], NDArray[np.uint8]]
 
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
@@ -86,11 +90,13 @@ def write_model(
     *,
     overwrite: bool = False,
     note: Note | None = None,
+    encode: Encode | None = None,
 ) -> Generator[Progress, None, None]:
     """Write the file `out` as `plan` says; it appears whole at the end or not at all.
 
     Yields how far `stage` is in bytes of the source, at least every 100 ms; `n_threads` 0 is all
-    cores. What a job of the same `note` has left is gone on from. Raises CorruptFile naming the
+    cores. `encode` quantizes rows, from several threads; None does it as ggml. What a job of the
+    same `note` has left is gone on from. Raises CorruptFile naming the
     tensor that holds NaN or infinity, UnsupportedTensor naming the one that F16 cannot hold, and
     what `write_gguf` raises.
     """
@@ -101,12 +107,12 @@ def write_model(
         # Apart, because a slow disk must hold up neither the workers nor a cancel.
         threads(1, "write") as disk,
     ):
-        n_left = yield from _left(writer, source, plan, workers)
+        make = partial(_encode, source, plan.only_finite, encode or _by_ggml)
+        n_left = yield from _left(writer, plan, workers, make)
         done_bytes = sum(chunk.source_bytes for chunk in islice(_chunks(plan), n_left))
         progress = Progress(stage, done_bytes, plan.source_bytes, "bytes")
         to_do = islice(_chunks(plan), n_left, None)
-        encode = partial(_encode, source, only_finite=plan.only_finite)
-        for chunk, encoded in in_order(workers, encode, to_do, 2 * n_threads + 2):
+        for chunk, encoded in in_order(workers, make, to_do, 2 * n_threads + 2):
             data = yield from wait(encoded, progress)
             yield from wait(disk.submit(writer.write, data.data), progress)
             done = progress.done + chunk.source_bytes
@@ -125,7 +131,7 @@ def _chunks(plan: Plan) -> Iterator[Chunk]:
 
 
 def _left(
-    writer: GgufWriter, source: ModelSource, plan: Plan, workers: ThreadPoolExecutor
+    writer: GgufWriter, plan: Plan, workers: ThreadPoolExecutor, make: Make
 ) -> Generator[Progress, None, int]:
     """How many chunks a job that was broken off has left; `writer` goes on after them.
 
@@ -140,8 +146,7 @@ def _left(
             continue
         progress = Progress("Going on", done_bytes, plan.source_bytes, "bytes")
         yield progress
-        made = workers.submit(_encode, source, chunk, only_finite=plan.only_finite)
-        data = yield from wait(made, progress)
+        data = yield from wait(workers.submit(make, chunk), progress)
         if writer.read(chunk.i_tensor, *chunk.new_bytes) != data.tobytes():
             return 0
         if number == n_left:
@@ -149,7 +154,9 @@ def _left(
     return n_left
 
 
-def _encode(source: ModelSource, chunk: Chunk, *, only_finite: bool) -> NDArray[np.uint8]:
+def _encode(
+    source: ModelSource, only_finite: bool, encode: Encode, chunk: Chunk
+) -> NDArray[np.uint8]:
     """The bytes of `chunk` in its new type, uint8 [n_bytes]."""
     import numpy as np
 
@@ -158,7 +165,7 @@ def _encode(source: ModelSource, chunk: Chunk, *, only_finite: bool) -> NDArray[
     elif chunk.new.type.is_float:
         data = _as_float(source, chunk)
     else:
-        return _quantized(source, chunk)
+        return _quantized(source, encode, chunk)
     if only_finite:
         from engine.llama.ggml import is_valid
 
@@ -183,12 +190,18 @@ def _as_float(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
     return encoded.reshape(-1).view(np.uint8)
 
 
-def _quantized(source: ModelSource, chunk: Chunk) -> NDArray[np.uint8]:
+def _by_ggml(
+    _tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], _start: int
+) -> NDArray[np.uint8]:
     from engine.llama.ggml import quantize_rows
 
+    return quantize_rows(target, rows)
+
+
+def _quantized(source: ModelSource, encode: Encode, chunk: Chunk) -> NDArray[np.uint8]:
     rows = source.rows(chunk.old, chunk.start, chunk.stop)
-    try:
-        return quantize_rows(chunk.new.type, rows).reshape(-1)  # they are finite, it has seen to it
+    try:  # ggml has seen to it that they are finite
+        return encode(chunk.old, chunk.new.type, rows, chunk.start).reshape(-1)
     except UnsupportedTensor as error:
         raise _corrupt(chunk.old) from error
 

@@ -49,6 +49,7 @@ from engine.protocol import (
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
+from engine.quantize.shrink_to_size import ShrinkToSize
 from engine.scan import ScanLibrary
 from engine.selftest import SelfTest
 
@@ -58,6 +59,7 @@ AnyJob = (
     Convert
     | ConvertAdapter
     | Shrink
+    | ShrinkToSize
     | Calibrate
     | Quality
     | Recommend

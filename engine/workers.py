@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import wait as wait_for_all
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -44,13 +45,24 @@ def in_order(
             future.cancel()
 
 
-def wait(future: Future[T], said: S) -> Generator[S, None, T]:
-    """What `future` returns; yields `said` again and again until it does."""
-    while True:
-        try:
-            return future.result(_PATIENCE_S)
-        except NotYet:
-            yield said
+def wait(
+    future: Future[T], said: S, interrupt: Callable[[], None] | None = None
+) -> Generator[S, None, T]:
+    """What `future` returns; yields `said` again and again until it does.
+
+    When the generator is closed the work is asked to `interrupt`, again and again too: one that
+    only now begins forgets it.
+    """
+    try:
+        while True:
+            try:
+                return future.result(_PATIENCE_S)
+            except NotYet:
+                yield said
+    finally:
+        while interrupt and not future.done():
+            interrupt()
+            wait_for_all([future], _PATIENCE_S)
 
 
 def n_cores() -> int:

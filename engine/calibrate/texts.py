@@ -1,7 +1,8 @@
 """The texts that a model is calibrated on, as chunks of its tokens.
 
 A file of the suffix .jsonl holds conversations, one a line: `{"messages": [{"role": ..., "content":
-...}, ...]}`. They are written as the model's own chat template has it. All else is plain text.
+...}, ...]}`. They are written as the model's own chat template has it. One of .tokens
+is a JSON list of this model's tokens. All else is plain text.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 BUNDLED = Path(__file__).resolve().parents[2] / "resources" / "calibration"
 CONVERSATIONS = ".jsonl"
+TOKENS = ".tokens"
 
 
 class Conversation(msgspec.Struct, frozen=True):
@@ -70,6 +72,8 @@ def split(
 
 def _tokens(path: Path, vocabulary: Vocabulary, template: str | None) -> list[int]:
     data = read_bytes(path)
+    if path.suffix.lower() == TOKENS:
+        return _as_tokens(data, vocabulary, path.name)
     if path.suffix.lower() != CONVERSATIONS:
         return vocabulary.tokenize(data.decode("utf-8", "replace"), special=False)
     tokens = []
@@ -85,6 +89,16 @@ def _tokens(path: Path, vocabulary: Vocabulary, template: str | None) -> list[in
                     details=str(error),
                 ) from error
             tokens += write.tokens(conversation.messages)
+    return tokens
+
+
+def _as_tokens(data: bytes, vocabulary: Vocabulary, name: str) -> list[int]:
+    try:
+        tokens = msgspec.json.decode(data, type=list[int])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise FormatError(f"{name} holds no list of tokens.", details=str(error)) from error
+    if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary.n_tokens:
+        raise FormatError(f"{name} holds tokens that this model does not have.")
     return tokens
 
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from engine.cli.lora import convert_adapter
 from engine.cli.progress import run_job
-from engine.convert.lora.choice import Lora
 from engine.errors import FormatError
 from engine.files import read_error
 from engine.words import format_bytes
@@ -35,30 +31,6 @@ def convert(args: argparse.Namespace) -> Any:
         print(
             f"{done.path}: {format_bytes(done.size_bytes)}, {done.n_tensors} tensors, {done.type}"
         )
-    return done
-
-
-def shrink(args: argparse.Namespace) -> Any:
-    from engine.quantize.recipe import find_recipe
-    from engine.quantize.shrink import Shrink
-
-    source = args.source.absolute()
-    if args.type:
-        recipe = find_recipe(args.type).name
-    else:
-        recipe = begun(source, args.out, args.lora) or recommended(source, args)
-    out = args.out.absolute() if args.out else default_out(source, recipe, args.lora)
-    if out.suffix.lower() != ".gguf" and not os.path.lexists(out):
-        raise FormatError(
-            f"{out.name} does not end in .gguf, as a model's name must.",
-            hint=f"Call it {out.name}.gguf.",
-        )
-    job = Shrink(str(source), str(out), recipe, args.threads, args.overwrite, tuple(args.lora))
-    done = run_job(job, args)
-    if not args.json:
-        before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)
-        bits = f"{done.bits_per_weight:.2f} bits per weight"
-        print(f"{done.path}: {before} -> {after} ({done.recipe}, {bits}, {done.seconds:.1f} s)")
     return done
 
 
@@ -86,38 +58,6 @@ def recommend(args: argparse.Namespace) -> Any:
             bits = f"{choice.bits_per_weight:.2f} bits"
             print(f"{choice.recipe:8} {size:>8}  {bits:>10}  needs {need:>8}  {choice.where}")
     return advice
-
-
-def default_out(source: Path, recipe: str, loras: Sequence[Lora]) -> Path:
-    stem = source.stem if source.is_file() else source.name
-    adapters = [Path(lora.folder).name for lora in loras]
-    return source.with_name(f"{'-'.join([stem, *adapters, recipe])}.gguf")
-
-
-def begun(source: Path, out: Path | None, loras: Sequence[Lora]) -> str | None:
-    """The recipe of a shrink by the same arguments that was broken off."""
-    from engine.quantize.recipe import RECIPES
-    from engine.quantize.shrink import begun_recipe
-
-    outs = [out] if out else [default_out(source, recipe, loras) for recipe in RECIPES]
-    found = (begun_recipe(str(source), str(out), loras) for out in outs)
-    return next(filter(None, found), None)
-
-
-def recommended(source: Path, args: argparse.Namespace) -> str:
-    """The recipe that Snug picks for this computer, with the reason shown."""
-    from engine.errors import OutOfMemory
-    from engine.quantize.recommend import Recommend
-
-    advice = run_job(Recommend(str(source)), args)
-    if advice.recipe is None:
-        raise OutOfMemory(
-            advice.reason, hint="To shrink it all the same, name a type: --type Q2_K."
-        )
-    if not args.json:
-        print(advice.reason)
-    recipe: str = advice.recipe
-    return recipe
 
 
 def calibrate(args: argparse.Namespace) -> Any:

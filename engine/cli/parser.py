@@ -20,13 +20,15 @@ from engine.cli.library import (
     library_verify,
 )
 from engine.cli.lora import add_lora_options
-from engine.cli.make import calibrate, convert, quality, recommend, shrink
+from engine.cli.make import calibrate, convert, quality, recommend
 from engine.cli.models import devices, fit, inspect, selftest
+from engine.cli.shrink import STOCK, shrink, size_bytes
 from engine.cli.talk import bench, chat
 from engine.cli.try_out import try_out
 from engine.fit.run import KvType
 from engine.hub.hub import Sort
 from engine.hub.repo import Format
+from engine.quantize.effort import EffortName
 from engine.quantize.gate import Gate, parse_gate
 
 _GATE = "what it must reach: kld=0.05,p999=2,same_top=0.88,ppl_ratio=1.05,probes_lost=0.1, or off"
@@ -88,7 +90,25 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")
     sub.add_argument("source", type=Path)
     sub.add_argument("-o", "--out", type=Path, help="default: beside SOURCE, named after it")
-    sub.add_argument("--type", help="Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K; default: what fits")
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument("--size", type=size_bytes, default=0, help="of the whole file, such as 4.5GB")
+    how.add_argument("--bpw", type=_bits, default=0.0, help="bits per weight, such as 4.25")
+    how.add_argument("--type", help="Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q3_K_M, Q2_K: its types and size")
+    how.add_argument("--fit", action="store_true", help="what fits this computer; the default")
+    sub.add_argument(
+        "--effort",
+        choices=(STOCK, *get_args(EffortName)),
+        default="balanced",
+        help="stock: as llama-quantize rounds without an importance matrix",
+    )
+    sub.add_argument(
+        "--calibration",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="text, or conversations as .jsonl; default: what comes with Snug",
+    )
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     add_lora_options(sub, _scale)
@@ -194,6 +214,10 @@ def _seed(text: str) -> int:
 
 def _temperature(text: str) -> float:
     return _number(text, float, 0, 10)
+
+
+def _bits(text: str) -> float:
+    return _number(text, float, 1, 32)
 
 
 def _scale(text: str) -> float:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import starter
-from engine.cli.make import recommended
+from engine.cli.shrink import recommended
 
 # The first pages say enough: the whole text would take ten times as long.
+_QUICKLY = ("--effort", "fast")
 _PAGES = ("--chunks", "4", "--context", "512")
 
 
@@ -44,7 +45,9 @@ def commands(source: Path, recipe: str | None, folder: Path) -> list[list[str]]:
     if recipe:
         name = source.stem if source.is_file() else source.name
         model = folder / f"{name}-{recipe}.gguf"
-        steps += [["shrink", str(source), "--type", recipe, "-o", str(model), "--overwrite"]]
+        steps += [
+            ["shrink", str(source), "--type", recipe, *_QUICKLY, "-o", str(model), "--overwrite"]
+        ]
     if recipe and source.is_file():
         on_text = ["--reference", str(source), "--text", str(starter.TEXT), *_PAGES]
         steps += [["quality", str(model), *on_text]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine._native import AbortFlag
 from engine.errors import EngineError, InferenceError
@@ -12,7 +12,6 @@ from engine.fit.run import KvType
 from engine.llama.library import library
 from engine.llama.memory import BufferMemory, memory_of, set_kv_type
 from engine.llama.model import Model, out_of_memory
-from engine.llama.observe import Observer
 from engine.llama.threads import default_n_threads
 
 if TYPE_CHECKING:
@@ -21,6 +20,14 @@ if TYPE_CHECKING:
 
 _ABORTED = 2
 _MEMORY_HINT = "Choose a shorter context length, or close other programs."
+
+
+class Watcher(Protocol):
+    """Is shown the computation of a context: see `engine.llama.observe`."""
+
+    @property
+    def callback(self) -> Any: ...
+    def raise_error(self) -> None: ...
 
 
 class Context:
@@ -40,7 +47,7 @@ class Context:
         n_ubatch: int = 512,
         n_outputs_max: int = 1,
         kv_type: KvType = "f16",
-        observer: Observer | None = None,
+        observer: Watcher | None = None,
     ) -> None:
         """Raises OutOfMemory when the KV cache or the buffers cannot be had.
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_DIMS = 4
+N_SOURCES = 10
 _PRODUCTS = (b"MUL_MAT", b"MUL_MAT_ID")
 
 
@@ -34,7 +35,7 @@ Tensor._fields_ = (
     ("op", ctypes.c_int),
     ("op_params", ctypes.c_int32 * 16),
     ("flags", ctypes.c_int32),
-    ("src", ctypes.POINTER(Tensor) * 10),
+    ("src", ctypes.POINTER(Tensor) * N_SOURCES),
     ("view_src", ctypes.c_void_p),
     ("view_offs", ctypes.c_size_t),
     ("data", ctypes.c_void_p),
@@ -54,7 +55,7 @@ class Product:
 
     def __init__(self, node: Tensor, *, is_routed: bool) -> None:
         weight, source = node.src[0].contents, node.src[1].contents
-        self.weight = _plain_name(weight.name)
+        self.weight = plain_name(weight.name)
         self.is_routed = is_routed
         self.n_cols = int(weight.ne[0])
         self.n_matrices = int(weight.ne[2] * weight.ne[3])
@@ -143,7 +144,7 @@ def _values(pointer: Any, dtype: str) -> NDArray[Any]:
     return np.ndarray(shape, dtype, data, strides=strides)
 
 
-def _plain_name(name: bytes) -> str:
+def plain_name(name: bytes) -> str:
     """The name of a weight that another backend has a copy of: `CUDA0#blk.0.attn_k.weight#0`."""
     parts = name.split(b"#")
     return (parts[1] if len(parts) > 1 else name).decode("utf-8", "replace")

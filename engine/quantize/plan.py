@@ -5,10 +5,11 @@ Knows recipes only as the types they give.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from engine.errors import UnsupportedTensor
-from engine.ggml_types import GgmlType
+from engine.ggml_types import FileType, GgmlType
 from engine.gguf_values import TensorInfo, Value
 from engine.model_writer import Plan
 from engine.quantize.recipe import Recipe, tensor_types
@@ -26,8 +27,14 @@ def plan(source: ModelSource, recipe: Recipe) -> Plan:
     What is packed already and no larger keeps its bits. Raises UnsupportedTensor for a source whose
     quantized tensors cannot be decoded without loss.
     """
-    _require_decodable(source)
     types = tensor_types(recipe, source.tensors, source.metadata)
+    return plan_types(source, types, recipe.file_type)
+
+
+def plan_types(source: ModelSource, wanted: Mapping[str, GgmlType], file_type: FileType) -> Plan:
+    """Lay out the file with the tensors of `wanted`, in that order; as `plan` does."""
+    require_decodable(source)
+    types = dict(wanted)
     for tensor in source.tensors:
         if tensor.type.is_quantized and _is_no_larger(tensor, types[tensor.name]):
             types[tensor.name] = tensor.type
@@ -38,7 +45,7 @@ def plan(source: ModelSource, recipe: Recipe) -> Plan:
     tensors = tuple(TensorInfo(tensor.name, tensor.shape, types[tensor.name]) for tensor in sources)
     stamps = {
         "general.quantization_version": Value.u32(QUANTIZATION_VERSION),
-        "general.file_type": Value.u32(recipe.file_type),
+        "general.file_type": Value.u32(file_type),
     }
     dropped = (*SPLIT_KEYS, *stamps)
     metadata = {key: value for key, value in source.metadata.items() if key not in dropped}
@@ -50,7 +57,8 @@ def _is_no_larger(tensor: TensorInfo, target: GgmlType) -> bool:
     return tensor.row_bytes <= target.row_bytes(tensor.n_cols)
 
 
-def _require_decodable(source: ModelSource) -> None:
+def require_decodable(source: ModelSource) -> None:
+    """Raise UnsupportedTensor for a source whose quantized tensors cannot be decoded."""
     for tensor in source.tensors:
         if tensor.type.is_quantized and not source.can_decode:
             raise UnsupportedTensor(

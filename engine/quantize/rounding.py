@@ -236,7 +236,7 @@ def held_out_errors(
     """Return the mean of ((w - v) x)^2 over the samples [n_samples, n_cols] for each row."""
     import numpy as np
 
-    changes = _product(rows - dequantize_rows(ggml_type, stored), held_out.T, n_threads)
+    changes = product(rows - dequantize_rows(ggml_type, stored), held_out.T, n_threads)
     errors: NDArray[np.float64] = np.square(changes, dtype=np.float64).mean(axis=1)
     return errors
 
@@ -261,12 +261,12 @@ def _energy(rows: NDArray[np.float32], curvature: Curvature, n_threads: int) -> 
     energy = 0.0
     for i, moment in enumerate(curvature.moment):
         part = rows[:, i * n : (i + 1) * n]
-        energy += float(np.multiply(_product(part, moment, n_threads), part, dtype=float).sum())
+        energy += float(np.multiply(product(part, moment, n_threads), part, dtype=float).sum())
     return energy
 
 
-def _product(
-    left: NDArray[np.float32], right: NDArray[np.float32], n_threads: int
+def product(
+    left: NDArray[np.float32], right: NDArray[np.float32], n_threads: int = 1
 ) -> NDArray[np.float32]:
     """Return left @ right; unlike numpy's, its bits do not depend on threads or on other rows."""
     import numpy as np

@@ -22,6 +22,8 @@ from tests.helpers.adapters import load_cases, write_case
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.pauses import pause
 
+STOCK = ("--effort", "stock")
+
 
 def engine(*args: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "engine", *map(str, args)]
@@ -42,8 +44,8 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
     assert converted["size_bytes"] == full.stat().st_size
 
     from_folder, from_file = tmp_path / "a.gguf", tmp_path / "b.gguf"
-    shrunk = answer_of("shrink", tiny_checkpoint, "-o", from_folder, "--type", "Q4_K_M")
-    answer_of("shrink", full, "-o", from_file, "--type", "Q4_K_M")
+    shrunk = answer_of("shrink", tiny_checkpoint, "-o", from_folder, "--type", "Q4_K_M", *STOCK)
+    answer_of("shrink", full, "-o", from_file, "--type", "Q4_K_M", *STOCK)
     assert shrunk["size_bytes"] == from_folder.stat().st_size < full.stat().st_size / 2
     assert from_folder.read_bytes() == from_file.read_bytes()
 
@@ -53,7 +55,7 @@ def test_a_checkpoint_is_converted_shrunk_measured_and_talked_to(
     text = tmp_path / "text.txt"
     text.write_text("The quick brown fox jumps over the lazy dog. " * 60)
     wide = tmp_path / "wide.gguf"
-    answer_of("shrink", full, "-o", wide, "--type", "Q8_0")
+    answer_of("shrink", full, "-o", wide, "--type", "Q8_0", *STOCK)
     judge = ("--reference", full, "--text", text, "-c", 64)
     near, far = (answer_of("quality", m, *judge) for m in (wide, from_folder))
     gate = ("--gate", "same_top=1.5,p999=off", "--kv", "f16")
@@ -103,7 +105,7 @@ def test_an_adapter_is_merged_or_becomes_a_file_of_its_own(tmp_path: Path) -> No
         rows = models[0].rows(one, 0, one.n_rows), models[1].rows(other, 0, other.n_rows)
         assert np.abs(rows[0] - rows[1]).max() < 1e-5
 
-    answer_of("shrink", base, "--lora", adapter, "--type", "Q8_0")
+    answer_of("shrink", base, "--lora", adapter, "--type", "Q8_0", *STOCK)
     assert (tmp_path / "base-adapter-Q8_0.gguf").exists()
 
     alone = answer_of("convert", adapter, tmp_path / "adapter.gguf", "--base", base)
@@ -231,7 +233,10 @@ def test_a_checkpoint_cannot_be_replaced_by_what_is_made_of_it(
     before = {path.name: path.read_bytes() for path in source.iterdir()}
     (tmp_path / "link").symlink_to(source / "tokenizer.json")
     for out in (source / "model.safetensors", source / "config.json", tmp_path / "link"):
-        for verb in (("shrink", source, "-o", out, "--type", "Q8_0"), ("convert", source, out)):
+        for verb in (
+            ("shrink", source, "-o", out, "--type", "Q8_0", *STOCK),
+            ("convert", source, out),
+        ):
             done = engine(*verb, "--overwrite")
             assert done.returncode == 1 and "cannot replace the model" in done.stderr
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
@@ -247,7 +252,7 @@ def test_what_is_no_file_stays_what_it_is(tiny_checkpoint: Path, tmp_path: Path)
     (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     for name in ("pipe", "nowhere"):
         out = tmp_path / name
-        done = engine("shrink", tiny_checkpoint, "-o", out, "--type", "Q8_0", "--overwrite")
+        done = engine("shrink", tiny_checkpoint, "-o", out, "--type", "Q8_0", "--overwrite", *STOCK)
         assert done.returncode == 1 and "no ordinary file" in done.stderr
     assert engine("inspect", tmp_path / "pipe").returncode == 1
 
@@ -259,7 +264,7 @@ def test_a_closed_terminal_keeps_what_is_done_and_ctrl_c_does_not(
 ) -> None:
     source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=2)
     out, partial = tmp_path / "big.gguf", tmp_path / "big.gguf.partial"
-    arguments = ("shrink", source, "-o", out, "--type", "Q5_K_M", "-t", "1")
+    arguments = ("shrink", source, "-o", out, "--type", "Q5_K_M", "-t", "1", *STOCK)
     process = subprocess.Popen(
         [sys.executable, "-m", "engine", *map(str, arguments)],
         start_new_session=True,
@@ -283,7 +288,7 @@ def test_a_closed_terminal_keeps_what_is_done_and_ctrl_c_does_not(
     assert done.returncode == 0, done.stderr
     assert ("Going on" in done.stderr) == (told != "SIGINT")
     straight = tmp_path / "straight.gguf"
-    assert engine("shrink", source, "-o", straight, "--type", "Q5_K_M").returncode == 0
+    assert engine("shrink", source, "-o", straight, "--type", "Q5_K_M", *STOCK).returncode == 0
     assert out.read_bytes() == straight.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {source.name, out.name, straight.name}
 
@@ -293,7 +298,7 @@ def test_without_a_type_the_one_it_was_begun_with_is_taken(
 ) -> None:
     source = Path(shutil.copytree(tiny_checkpoint, tmp_path / "Tiny"))
     pause(Shrink(str(source), str(tmp_path / "Tiny-Q3_K_M.gguf"), "Q3_K_M", 1), 0.5)
-    done = engine("shrink", source)
+    done = engine("shrink", source, *STOCK)
     assert done.returncode == 0 and "Going on" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"Tiny", "Tiny-Q3_K_M.gguf"}
 

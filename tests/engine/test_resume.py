@@ -138,6 +138,7 @@ def kill_shrink(job: Shrink, n_bytes: float) -> None:
     """Run `snug-engine shrink`; kill it and its worker when so many bytes are written, or soon."""
     partial = partial_of(Path(job.out))
     command = ["shrink", job.source, "-o", job.out, "--type", job.recipe or "", "-t", "1", "--json"]
+    command += ["--effort", "stock"]
     process = psutil.Popen([sys.executable, "-m", "engine", *command], stdout=subprocess.DEVNULL)
     while process.poll() is None and not (partial.exists() and partial.stat().st_size >= n_bytes):
         time.sleep(0.002)

@@ -1,0 +1,157 @@
+"""The verb that makes a model smaller: in a size, by a named type, or so that it fits here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.cli.progress import run_job
+from engine.convert.lora.choice import Lora
+from engine.errors import FormatError
+from engine.quantize.shrink import Shrink
+from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.words import format_bytes
+
+STOCK = "stock"
+_UNITS = {"": 1, "B": 1}
+_UNITS |= {f"{prefix}B": 1000**n for n, prefix in enumerate("KMGT", 1)}
+_UNITS |= {f"{prefix}IB": 1024**n for n, prefix in enumerate("KMGT", 1)}
+
+
+def shrink(args: argparse.Namespace) -> Any:
+    source = args.source.absolute()
+    job: Shrink | ShrinkToSize
+    if args.size or args.bpw:
+        if args.effort == STOCK:
+            raise FormatError(
+                "The stock types come in their own sizes.",
+                hint="Name one with --type, or choose an effort of fast, balanced or best.",
+            )
+        size = format_bytes(args.size).replace(" ", "") if args.size else f"{args.bpw:g}bpw"
+        job = _to_size(args, source, _out(args, source, size), args.size, args.bpw)
+    else:
+        recipe = _recipe(args, source)
+        out = _out(args, source, recipe)
+        if args.effort == STOCK:
+            loras = tuple(args.lora)
+            job = Shrink(str(source), str(out), recipe, args.threads, args.overwrite, loras)
+        else:
+            job = _to_size(args, source, out, recipe=recipe, keeps_types=bool(args.type))
+    done = run_job(job, args)
+    if not args.json:
+        before, after = format_bytes(done.source_bytes), format_bytes(done.size_bytes)
+        bits = f"{done.bits_per_weight:.2f} bits per weight, {done.seconds:.1f} s"
+        named = f"{done.recipe}, " if done.recipe else ""
+        print(f"{done.path}: {before} -> {after} ({named}{bits})")
+    return done
+
+
+def size_bytes(text: str) -> int:
+    """Read "4.5GB", "700 MiB" or plain bytes; raises ArgumentTypeError."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]*)?)\s*([A-Za-z]*)", text.strip())
+    unit = _UNITS.get(found[2].upper()) if found else None
+    n_bytes = int(float(found[1]) * unit) if found and unit else 0
+    if not 0 < n_bytes < 1 << 62:
+        raise argparse.ArgumentTypeError("must be a size such as 4.5GB, 700MB or 4500000000")
+    return n_bytes
+
+
+def _to_size(
+    args: argparse.Namespace,
+    source: Path,
+    out: Path,
+    n_bytes: int = 0,
+    bpw: float = 0.0,
+    recipe: str | None = None,
+    *,
+    keeps_types: bool = False,
+) -> ShrinkToSize:
+    return ShrinkToSize(
+        source=str(source),
+        out=str(out),
+        size_bytes=n_bytes,
+        bits_per_weight=bpw,
+        recipe=recipe,
+        keeps_types=keeps_types,
+        effort=args.effort,
+        texts=tuple(str(text.absolute()) for text in args.calibration),
+        n_threads=args.threads,
+        overwrite=args.overwrite,
+        loras=tuple(args.lora),
+    )
+
+
+def _recipe(args: argparse.Namespace, source: Path) -> str:
+    from engine.quantize.recipe import find_recipe
+
+    if args.type:
+        return find_recipe(args.type).name
+    return begun(source, args.out, args.lora) or recommended(source, args)
+
+
+def _out(args: argparse.Namespace, source: Path, kind: str) -> Path:
+    out: Path = args.out.absolute() if args.out else default_out(source, kind, args.lora)
+    if out.suffix.lower() != ".gguf" and not os.path.lexists(out):
+        raise FormatError(
+            f"{out.name} does not end in .gguf, as a model's name must.",
+            hint=f"Call it {out.name}.gguf.",
+        )
+    return out
+
+
+def default_out(source: Path, recipe: str, loras: Sequence[Lora]) -> Path:
+    stem = source.stem if source.is_file() else source.name
+    adapters = [Path(lora.folder).name for lora in loras]
+    return source.with_name(f"{'-'.join([stem, *adapters, recipe])}.gguf")
+
+
+def begun(source: Path, out: Path | None, loras: Sequence[Lora]) -> str | None:
+    """The recipe of a shrink by the same arguments that was broken off."""
+    from engine.quantize.recipe import RECIPES
+    from engine.quantize.shrink import begun_recipe
+
+    outs = [out] if out else [default_out(source, recipe, loras) for recipe in RECIPES]
+    found = (begun_recipe(str(source), str(out), loras) for out in outs)
+    return next(filter(None, found), None)
+
+
+def recommended(source: Path, args: argparse.Namespace) -> str:
+    """The recipe that Snug picks for this computer, with the reason shown."""
+    from engine.errors import OutOfMemory
+    from engine.quantize.recommend import Recommend
+
+    advice = run_job(Recommend(str(source)), args)
+    if advice.recipe is None:
+        raise OutOfMemory(
+            advice.reason, hint="To shrink it all the same, name a type: --type Q2_K."
+        )
+    if not args.json:
+        print(advice.reason)
+    recipe: str = advice.recipe
+    return recipe
+
+
+def calibrate(args: argparse.Namespace) -> Any:
+    from engine.calibrate.job import Calibrate
+
+    job = Calibrate(
+        str(args.model.absolute()),
+        str(args.out.absolute()),
+        tuple(str(text.absolute()) for text in args.text),
+        args.chunks,
+        args.context,
+        args.threads,
+        overwrite=args.overwrite,
+    )
+    done = run_job(job, args)
+    if not args.json:
+        size, peak = format_bytes(done.size_bytes), format_bytes(done.peak_bytes)
+        how = "there already" if done.is_reused else f"{done.seconds:.1f} s, {peak} of memory"
+        print(f"{done.path}: {size}, {done.n_tensors} tensors, {done.n_tokens:,} tokens ({how})")
+        for tensor, experts in done.few_tokens.items():
+            print(f"{tensor}: few tokens went to {len(experts)} experts")
+    return done

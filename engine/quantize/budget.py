@@ -1,0 +1,86 @@
+"""How many bytes a shrunk model may take, and how many of them its choosable tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.errors import TooSmall
+from engine.ggml_types import FileType, GgmlType
+from engine.gguf_values import TensorInfo
+from engine.model_writer import Plan
+from engine.quantize.allocate import Item, allocate, smallest_bytes
+from engine.quantize.plan import plan_types
+from engine.quantize.recipe import in_file_order, is_quantizable
+from engine.words import format_bytes
+
+if TYPE_CHECKING:
+    from engine.source import ModelSource
+
+# What a file is called by the type that most of its numbers have.
+_FILE_TYPES = {
+    GgmlType.Q2_K: FileType.Q2_K,
+    GgmlType.Q3_K: FileType.Q3_K_M,
+    GgmlType.Q4_K: FileType.Q4_K_M,
+    GgmlType.Q5_K: FileType.Q5_K_M,
+}
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """At most `size_bytes` for the whole file; or `bits_per_weight` over all of its tensors."""
+
+    size_bytes: int = 0
+    bits_per_weight: float = 0.0
+
+    def of_file(self, plan: Plan) -> int:
+        """The bytes that a file laid out as `plan` may take, whatever types its tensors have."""
+        if self.size_bytes:
+            return self.size_bytes
+        n_elements = sum(tensor.n_elements for tensor in plan.tensors)
+        header_bytes = plan.size_bytes - sum(tensor.n_bytes for tensor in plan.tensors)
+        return header_bytes + int(self.bits_per_weight * n_elements / 8)
+
+
+def choosable(source: ModelSource) -> list[TensorInfo]:
+    """The tensors that can be rounded and are not yet, in the order of a file."""
+    architecture = str(source.metadata["general.architecture"].value)
+    return [
+        tensor
+        for tensor in in_file_order(source.tensors)
+        if is_quantizable(tensor, architecture) and not tensor.type.is_quantized
+    ]
+
+
+def plan_within(source: ModelSource, items: Sequence[Item], budget: Budget) -> tuple[Plan, float]:
+    """Choose the types of `items` so that the file costs least within `budget`, and lay it out.
+
+    Returns the cost too.
+    Raises TooSmall if nothing is as small as that.
+    """
+    smallest = {item.name: min(c.n_bytes for c in item.choices) for item in items}
+    narrow = {i.name: min(i.choices, key=lambda c: (c.n_bytes, c.cost)).type for i in items}
+    least = _laid_out(source, narrow)
+    allowed = budget.of_file(least)
+    left = allowed - (least.size_bytes - sum(smallest.values()))
+    chosen = allocate(items, left) if left >= smallest_bytes(items) else None
+    if chosen is None:
+        raise TooSmall(
+            f"This model cannot be made as small as {format_bytes(allowed)}: the least is"
+            f" {format_bytes(least.size_bytes)}.",
+            hint="Allow a larger file, or choose a smaller model.",
+        )
+    types = {name: choice.type for name, choice in chosen.items()}
+    return _laid_out(source, types), sum(choice.cost for choice in chosen.values())
+
+
+def _laid_out(source: ModelSource, types: Mapping[str, GgmlType]) -> Plan:
+    ordered = in_file_order(source.tensors)
+    wanted = {tensor.name: types.get(tensor.name, tensor.type) for tensor in ordered}
+    of_all: dict[GgmlType, int] = {}
+    for tensor in ordered:
+        stored = wanted[tensor.name]
+        of_all[stored] = of_all.get(stored, 0) + tensor.n_elements
+    most = max(of_all, key=lambda stored: of_all[stored])
+    return plan_types(source, wanted, _FILE_TYPES.get(most) or FileType[most.name])

@@ -1,0 +1,165 @@
+"""Turns rows of a model's tensors into the bytes of a type, with what is known of their inputs.
+
+With second moments the codes are chosen by error feedback (`rounding`), with an importance matrix
+ggml chooses them by it, and without either as it does by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.ggml_types import GgmlType
+from engine.gguf_values import TensorInfo
+from engine.quantize.matrices import n_matrices, parts
+from engine.quantize.rounding import SCALAR_TYPES, Curvature, keep_better, round_rows
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from engine.quantize.fold import InputStatistics
+
+MOST_CURVATURES = 3  # of a model with experts each has its own, and they come one after the other
+# More than the 0.01 of GPTQ: what a model is used for is never quite what it was calibrated with.
+DAMPING = 0.1
+
+
+class Care(msgspec.Struct, frozen=True):
+    """How much work each rounding is worth: see `round_rows`. Without `feedback` it is ggml's."""
+
+    feedback: bool = True
+    sweeps: int = 1
+    refits: int = 2
+
+
+class Encoder:
+    """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time."""
+
+    def __init__(self, statistics: InputStatistics | None, care: Care) -> None:
+        self._statistics = statistics
+        self._care = care
+        self._lock = threading.Lock()
+        self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
+
+    def encode(
+        self, tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], start: int
+    ) -> NDArray[np.uint8]:
+        """Encode rows of `tensor` from its row `start` on: [n_rows, n_cols] -> [n_rows, row_bytes].
+
+        Raises UnsupportedTensor as `quantize_rows`, CorruptFile for damaged statistics.
+        """
+        import numpy as np
+
+        stored = np.empty((len(rows), target.row_bytes(tensor.n_cols)), dtype=np.uint8)
+        importances = self._importances(tensor)
+        for i_matrix, part in parts(tensor, start, start + len(rows)):
+            importance = None if importances is None else importances[i_matrix]
+            stored[part] = self._encode(tensor.name, i_matrix, target, rows[part], importance)
+        return stored
+
+    def stock(
+        self, tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], start: int
+    ) -> NDArray[np.uint8]:
+        """The same as ggml does it: with the importance of the columns, if it is known."""
+        import numpy as np
+
+        from engine.llama.ggml import quantize_rows
+
+        importances = self._importances(tensor)
+        if importances is None:
+            return quantize_rows(target, rows)
+        return np.concatenate(
+            [
+                quantize_rows(target, rows[part], importances[i_matrix])
+                for i_matrix, part in parts(tensor, start, start + len(rows))
+            ]
+        )
+
+    def _importances(self, tensor: TensorInfo) -> NDArray[np.float32] | None:
+        """Float32 [n_matrices, n_cols]; None if not known, or not of this tensor."""
+        if self._statistics is None:
+            return None
+        found = self._statistics.importance(tensor.name)
+        if found is None or found.shape != (n_matrices(tensor), tensor.n_cols):
+            return None
+        return found
+
+    def _encode(
+        self,
+        name: str,
+        i_matrix: int,
+        target: GgmlType,
+        rows: NDArray[np.float32],
+        importance: NDArray[np.float32] | None,
+    ) -> NDArray[np.uint8]:
+        import numpy as np
+
+        from engine.llama.ggml import quantize_rows
+
+        stock = quantize_rows(target, rows, importance)
+        if importance is None or not self._care.feedback or target not in SCALAR_TYPES:
+            return stock
+        assert self._statistics  # it has told the importance
+        columns = self._columns(name, i_matrix)
+        if not columns:
+            return stock
+        ours = np.concatenate(
+            [
+                round_rows(
+                    target,
+                    np.ascontiguousarray(rows[:, one.first : one.last]),
+                    one.curvature,
+                    importance[one.first : one.last],
+                    sweeps=self._care.sweeps,
+                    refits=self._care.refits,
+                )
+                for one in columns
+            ],
+            axis=1,
+        )
+        held_out = self._statistics.held_out(name, i_matrix)
+        if held_out is None or not len(held_out):
+            return ours
+        return keep_better(target, rows, ours, stock, held_out)
+
+    def _columns(self, name: str, i_matrix: int) -> list[_Columns]:
+        """The curvatures of a matrix; computed once, while other threads that want it wait."""
+        assert self._statistics
+        key = (self._statistics.shared_input(name), i_matrix)
+        with self._lock:
+            future = self._curvatures.get(key)
+            is_new = future is None
+            if future is None:
+                future = self._curvatures[key] = Future()
+                if len(self._curvatures) > MOST_CURVATURES:
+                    self._curvatures.popitem(last=False)
+            self._curvatures.move_to_end(key)
+            if is_new:  # under the lock: the statistics are read by one thread at a time
+                try:
+                    future.set_result(_curvatures(self._statistics, name, i_matrix))
+                except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+                    future.set_exception(error)
+        return future.result()
+
+
+class _Columns(msgspec.Struct, frozen=True):
+    """Columns `first` to `last` of a matrix, which are rounded by themselves."""
+
+    first: int
+    last: int
+    curvature: Curvature
+
+
+def _curvatures(statistics: InputStatistics, name: str, i_matrix: int) -> list[_Columns]:
+    blocks = statistics.second_moment_blocks(name, i_matrix)
+    n_tokens = int(statistics.n_tokens(name)[i_matrix])
+    found: list[_Columns] = []
+    for block in blocks or []:
+        first = found[-1].last if found else 0
+        found.append(_Columns(first, first + len(block), Curvature.of(block, n_tokens, DAMPING)))
+    return found

@@ -1,0 +1,248 @@
+"""What is found out of a model before it is shrunk to a size: its inputs, and what tensors matter.
+
+Each figure is kept on the workbench as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.calibrate.job import Calibrate
+from engine.calibrate.statistics import Statistics
+from engine.calibrate.texts import bundled_texts, split
+from engine.convert.job import plan as conversion_plan
+from engine.ggml_types import GgmlType
+from engine.gguf_header import DEFAULT_ALIGNMENT, aligned
+from engine.gguf_values import TensorInfo
+from engine.jobs import Progress, Step
+from engine.llama.free_text import write_freely
+from engine.llama.model import load_model
+from engine.model_writer import write_model
+from engine.quantize.allocate import Choice, Item
+from engine.quantize.candidates import Profile, candidate_types, coarse_type
+from engine.quantize.effort import Effort
+from engine.quantize.encode import Care, Encoder
+from engine.quantize.fold import Folded
+from engine.quantize.fold_search import search_folds
+from engine.quantize.folds import folds_of
+from engine.quantize.rounding_errors import coarse_error, rounding_errors
+from engine.quantize.sensitivity import Group, Sensitivities
+from engine.quantize.workbench import Workbench
+from engine.workers import in_order, n_cores, threads, wait
+
+if TYPE_CHECKING:
+    from engine.quantize.fold import InputStatistics
+    from engine.source import ModelSource
+
+N_CTX = 512
+MODEL, STATISTICS, OWN_WORDS = "source.gguf", "statistics.gguf", "own-words.tokens"
+MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
+    f"{name}.json" for name in ("matters", "errors", "folds", "folded-errors")
+)
+
+
+class Study:
+    """A model on the workbench; `source` is the model as it is, without folds."""
+
+    def __init__(self, source: ModelSource, bench: Workbench, effort: Effort, n_threads: int):
+        self._source = source
+        self._bench = bench
+        self._effort = effort
+        self._n_threads = n_threads
+        self._model = Path()
+        self._texts: tuple[str, ...] = ()
+
+    def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
+        """Let the model read `texts` (none: those that come with Snug) and some of its own words.
+
+        A checkpoint is written as a GGUF file first, in the types it has.
+        """
+        self._model = Path(path)
+        if self._model.is_dir():
+            self._model = self._bench.path(MODEL)
+            if not self._model.exists():
+                plan = conversion_plan(self._source, "AUTO")
+                yield from write_model(
+                    self._source, plan, str(self._model), "Preparing the model", self._n_threads
+                )
+        self._texts = tuple(texts) or bundled_texts()
+        if self._effort.own_chunks:
+            self._texts += ((yield from self._own_words()),)
+        statistics = self._bench.path(STATISTICS)
+        yield from Calibrate(
+            model=str(self._model),
+            out=str(statistics),
+            texts=self._texts,
+            chunks=self._effort.chunks,
+            n_ctx=N_CTX,
+            n_threads=self._n_threads,
+            overwrite=True,
+        ).run()
+        return Statistics.open(statistics)
+
+    def _own_words(self) -> Generator[Step, None, str]:
+        """What the model writes by itself: text like that which it has learned from.
+
+        (Williams et al., Self-calibration for language model quantization, arXiv 2410.17170.)
+        """
+        path = self._bench.path(OWN_WORDS)
+        if not path.exists():
+            model = yield from load_model(self._model)
+            try:
+                texts = yield from write_freely(
+                    model, self._effort.own_chunks, N_CTX, self._n_threads
+                )
+            finally:
+                model.close()
+            self._bench.save(OWN_WORDS, [token for text in texts for token in text])
+        return str(path)
+
+    def matters(
+        self, tensors: Sequence[TensorInfo], statistics: Statistics
+    ) -> Generator[Step, None, dict[str, float]]:
+        """How many nats of KL divergence a relative error of 1 in each tensor's output would cost.
+
+        By its linear part; the runs are with errors of a few hundredths at most.
+        """
+        encoder = Encoder(statistics, Care(feedback=False))
+        coarse = {tensor.name: coarse_type(tensor) for tensor in tensors}
+        errors = {}
+        for done, tensor in enumerate(tensors):
+            yield Progress("Looking at the tensors", done, len(tensors), "tensors")
+            errors[tensor.name] = coarse_error(
+                self._source, tensor, coarse[tensor.name], encoder, statistics
+            )
+        groups = grouped(tensors, self._effort.most_runs)
+        known = {g.tensors: g for g in self._bench.load(MATTERS, list[Group]) or []}
+        if any(names_of(group) not in known for group in groups):
+            yield from self._run(groups, coarse, encoder, known)
+        found: dict[str, float] = {}
+        for group in groups:
+            total = sum(errors[tensor.name] for tensor in group)
+            each = known[names_of(group)].divergence / total if total > 0 else 0.0
+            found |= {tensor.name: max(0.0, each) for tensor in group}
+        return found
+
+    def _run(
+        self,
+        groups: Sequence[Sequence[TensorInfo]],
+        coarse: Mapping[str, GgmlType],
+        encoder: Encoder,
+        known: dict[tuple[str, ...], Group],
+    ) -> Generator[Step, None, None]:
+        """Measure the groups that are not `known` yet, and keep each on the workbench."""
+        stage = "Finding out what matters"
+        model = yield from load_model(self._model, is_copied=True)
+        chunks = split(
+            [Path(text) for text in self._texts], model.vocabulary, model.chat_template, N_CTX
+        )
+        n = min(self._effort.run_chunks, len(chunks))
+        some = [chunks[i * len(chunks) // n] for i in range(n)]
+        runs = Sensitivities(self._source, model, some, encoder, self._n_threads)
+        try:
+            yield from runs.read_original(Progress(stage, 0, len(groups), "steps"))
+            for done, group in enumerate(groups):
+                if (names := names_of(group)) in known:
+                    continue
+                meanwhile = Progress(stage, done, len(groups), "steps")
+                known[names] = yield from runs.measure(group, coarse, meanwhile)
+                self._bench.save(MATTERS, list(known.values()))
+        finally:
+            runs.close()
+
+    def folds(
+        self, statistics: Statistics, types: Mapping[str, GgmlType]
+    ) -> Generator[Step, None, tuple[Folded, ...]]:
+        """The scales that are worth moving, for tensors that will have `types`."""
+        import numpy as np
+
+        possible = folds_of(self._source.metadata, self._source.tensors)
+        known = self._bench.load(FOLDS, dict[str, list[float]])
+        if known is None:
+            found = yield from search_folds(
+                possible, self._source, statistics, types, n_threads=self._n_threads or n_cores()
+            )
+            known = {folded.fold.name: folded.scales.tolist() for folded in found}
+            self._bench.save(FOLDS, known)
+        return tuple(
+            Folded(fold, np.array(known[fold.name], np.float32))
+            for fold in possible
+            if fold.name in known
+        )
+
+    def items(
+        self,
+        source: ModelSource,
+        tensors: Sequence[TensorInfo],
+        statistics: InputStatistics,
+        care: Care,
+        matters: Mapping[str, float],
+        profile: Profile,
+        *,
+        is_folded: bool = False,
+    ) -> Generator[Step, None, list[Item]]:
+        """What each type would cost each of `tensors` of `source`, which may be folded.
+
+        They are measured as they will be rounded, with `care`.
+        """
+        name = FOLDED_ERRORS if is_folded else ERRORS
+        known = self._bench.load(name, dict[str, dict[str, float]]) or {}
+        types = {
+            tensor.name: candidate_types(
+                tensor, profile, has_importance=statistics.importance(tensor.name) is not None
+            )
+            for tensor in tensors
+        }
+        encoder = Encoder(statistics, care)
+
+        def measure(tensor: TensorInfo) -> dict[str, float]:
+            return rounding_errors(source, tensor, types[tensor.name], encoder, statistics)
+
+        n_threads = self._n_threads or n_cores()
+        unknown = [tensor for tensor in tensors if tensor.name not in known]
+        with threads(n_threads, "types") as pool:
+            for tensor, future in in_order(pool, measure, unknown, n_threads + 1):
+                done = Progress("Trying types", len(known), len(tensors), "tensors")
+                known[tensor.name] = yield from wait(future, done)
+                self._bench.save(name, known)
+        return [
+            Item(
+                tensor.name,
+                tuple(
+                    Choice(t, _padded(tensor, t), matters[tensor.name] * known[tensor.name][t.name])
+                    for t in types[tensor.name]
+                ),
+            )
+            for tensor in tensors
+        ]
+
+
+def grouped(tensors: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:
+    """Put tensors into at most `most` groups, roughly: by role, then by neighbouring layers."""
+    if len(tensors) <= most:
+        return [[tensor] for tensor in tensors]
+    roles: dict[str, list[TensorInfo]] = {}
+    for tensor in tensors:
+        roles.setdefault(re.sub(r"^blk\.\d+\.", "", tensor.name), []).append(tensor)
+    n_bands = max(1, most // len(roles))
+    return [band for role in roles.values() for band in _bands(role, n_bands)]
+
+
+def names_of(group: Iterable[TensorInfo]) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in group)
+
+
+def _bands(tensors: Sequence[TensorInfo], n: int) -> list[list[TensorInfo]]:
+    n = min(n, len(tensors))
+    bounds = [i * len(tensors) // n for i in range(n + 1)]
+    return [list(tensors[a:b]) for a, b in pairwise(bounds)]
+
+
+def _padded(tensor: TensorInfo, stored: GgmlType) -> int:
+    return aligned(msgspec.structs.replace(tensor, type=stored).n_bytes, DEFAULT_ALIGNMENT)

@@ -1,0 +1,127 @@
+"""What a shrink to a size has found out so far, in a folder beside its output: to go on from there.
+
+It is removed when the job ends well or is cancelled; a job that was paused or killed leaves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from engine.errors import AlreadyExists
+from engine.files import bytes_on_disk, lock, make_folder, replace_bytes
+from engine.jobs import Paused
+from engine.partial import MAX_NOTE_BYTES, Note
+
+log = logging.getLogger(__name__)
+
+J = TypeVar("J")
+
+WORK = ".shrink-"
+NOTE, LOCK = "job.json", "lock"
+
+
+class Workbench:
+    """The folder: `path` names a file in it, `load` and `save` keep values, each written whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+    def load(self, name: str, kind: type[J]) -> J | None:
+        """What was saved as `name`; None if nothing was, or nothing that makes sense."""
+        try:
+            return msgspec.json.decode(self.path(name).read_bytes(), type=kind)
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            log.info("nothing to go on from: %s", error)
+            return None
+
+    def save(self, name: str, value: object) -> None:
+        """Raises StorageError and its kin."""
+        replace_bytes(self.path(name), msgspec.json.encode(value))
+
+
+def folder_of(out: Path) -> Path:
+    """The folder of a shrink to `out`: names of files may be as long as a disk allows."""
+    name = out.name
+    if len(name.encode("utf-8", "surrogateescape")) > 200:
+        name = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return out.with_name(WORK + name)
+
+
+@contextmanager
+def workbench(out: Path, note: Note | None) -> Generator[Workbench, None, None]:
+    """Open the workbench of a shrink to `out`; what another job than that of `note` left goes.
+
+    Raises AlreadyExists while another process works on it, and StorageErrors.
+    """
+    folder = folder_of(out)
+    make_folder(folder)
+    with FileIO(folder / LOCK, "a+") as held:
+        if not lock(held):
+            raise AlreadyExists(
+                f"{out.name} is being made by another job.",
+                hint="Wait until it has ended, or choose another name.",
+                details=str(folder),
+            )
+        _begin(folder, note)
+        keeps = False
+        try:
+            yield Workbench(folder)
+        except Paused:
+            keeps = note is not None
+            raise
+        finally:
+            if not keeps:
+                _clear(folder, but=LOCK)
+    if not keeps:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_note(folder: Path) -> Note | None:
+    """Which job left `folder`; None if it does not tell."""
+    try:
+        with (folder / NOTE).open("rb") as file:
+            data = file.read(MAX_NOTE_BYTES)
+        return msgspec.json.decode(data, type=Note)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        log.info("no job to go on with: %s", error)
+        return None
+
+
+def is_busy(folder: Path) -> bool:
+    """Whether a job works in `folder`; raises OSError."""
+    path = folder / LOCK
+    if not path.exists():
+        return False
+    with FileIO(path, "a+") as file:
+        return not lock(file)
+
+
+def size_on_disk(folder: Path) -> int:
+    return sum(bytes_on_disk(file) for file in folder.iterdir() if file.is_file())
+
+
+def _begin(folder: Path, note: Note | None) -> None:
+    left = read_note(folder)
+    if note and left and left == note:
+        return
+    _clear(folder, but=LOCK)
+    if note:
+        replace_bytes(folder / NOTE, msgspec.json.encode(note))
+
+
+def _clear(folder: Path, but: str) -> None:
+    for file in folder.iterdir():
+        if file.name != but:
+            file.unlink(missing_ok=True)
