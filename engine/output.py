@@ -127,7 +127,7 @@ def new_file(
                 _require_ours(file, partial, target)
                 drop_note(partial)
                 release_on_windows(file)
-                _publish(partial, target, overwrite=overwrite)
+                publish(partial, target, overwrite=overwrite)
                 sync_folder(target.parent)
         except BaseException as error:
             with contextlib.suppress(OSError, StorageError):
@@ -149,8 +149,8 @@ def _require_ours(file: FileIO, partial: Path, target: Path) -> None:
         )
 
 
-def _publish(partial: Path, target: Path, *, overwrite: bool) -> None:
-    """Give the whole file its name; what has taken the name meanwhile stays.
+def publish(partial: Path, target: Path, *, overwrite: bool) -> None:
+    """Give the whole file `partial` its name; what has taken the name meanwhile stays.
 
     Raises AlreadyExists, and the file is then whole beside it under a name that was free.
     """

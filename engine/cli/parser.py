@@ -22,12 +22,13 @@ from engine.cli.library import (
 from engine.cli.lora import add_lora_options
 from engine.cli.make import calibrate, convert, quality, recommend
 from engine.cli.models import devices, fit, inspect, selftest
-from engine.cli.shrink import STOCK, shrink, size_bytes
+from engine.cli.shrink import STOCK, pin, shrink, size_bytes
 from engine.cli.talk import bench, chat
 from engine.cli.try_out import try_out
 from engine.fit.run import KvType
 from engine.hub.hub import Sort
 from engine.hub.repo import Format
+from engine.quantize.candidates import Profile
 from engine.quantize.effort import EffortName
 from engine.quantize.gate import Gate, parse_gate
 
@@ -108,6 +109,15 @@ def build_parser() -> argparse.ArgumentParser:
         default=(),
         metavar="FILE",
         help="text, or conversations as .jsonl; default: what comes with Snug",
+    )
+    sub.add_argument("--gate", type=_gate, default=Gate(), metavar="LIMITS", help=_GATE)
+    sub.add_argument(
+        "--up-to", type=size_bytes, default=0, metavar="SIZE", help="if it fails the gate"
+    )
+    sub.add_argument("--probes", action="store_true", help="ask it small tasks, too")
+    sub.add_argument("--profile", choices=get_args(Profile), default="fast", help="types to use")
+    sub.add_argument(
+        "--pin", type=pin, action="append", default=[], metavar="REGEX=TYPE", help="of tensors"
     )
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")

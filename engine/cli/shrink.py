@@ -12,8 +12,11 @@ from typing import Any
 from engine.cli.progress import run_job
 from engine.convert.lora.choice import Lora
 from engine.errors import FormatError
+from engine.ggml_types import GgmlType
+from engine.quantize.choice import Pin
+from engine.quantize.gate import OFF
 from engine.quantize.shrink import Shrink
-from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from engine.words import format_bytes
 
 STOCK = "stock"
@@ -47,7 +50,20 @@ def shrink(args: argparse.Namespace) -> Any:
         bits = f"{done.bits_per_weight:.2f} bits per weight, {done.seconds:.1f} s"
         named = f"{done.recipe}, " if done.recipe else ""
         print(f"{done.path}: {before} -> {after} ({named}{bits})")
+        if isinstance(done, ShrunkToSize):
+            _tell_quality(done)
     return done
+
+
+def _tell_quality(done: ShrunkToSize) -> None:
+    if done.kept != "ours":
+        print(f"Kept: {done.kept}.")
+    if quality := done.quality:
+        same = f"{quality.same_top_fraction:.1%} of the likeliest tokens are the same"
+        words = quality.verdict[:1].upper() + quality.verdict[1:]
+        print(f"{words}: mean KL divergence {quality.kld_mean:.4f}, {same}.")
+    for failure in done.failures:
+        print(failure.words)
 
 
 def size_bytes(text: str) -> int:
@@ -58,6 +74,18 @@ def size_bytes(text: str) -> int:
     if not 0 < n_bytes < 1 << 62:
         raise argparse.ArgumentTypeError("must be a size such as 4.5GB, 700MB or 4500000000")
     return n_bytes
+
+
+def pin(text: str) -> Pin:
+    """Read "REGEX=TYPE"; raises ArgumentTypeError."""
+    pattern, _, name = text.rpartition("=")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"no regular expression: {error}") from error
+    if not pattern or name.upper() not in GgmlType.__members__:
+        raise argparse.ArgumentTypeError("must be like attn_v=Q6_K")
+    return Pin(pattern, name.upper())
 
 
 def _to_size(
@@ -77,7 +105,13 @@ def _to_size(
         bits_per_weight=bpw,
         recipe=recipe,
         keeps_types=keeps_types,
+        most_bytes=args.up_to,
         effort=args.effort,
+        profile=args.profile,
+        pins=tuple(args.pin),
+        probes=args.probes,
+        judges=args.gate != OFF,
+        gate=args.gate,
         texts=tuple(str(text.absolute()) for text in args.calibration),
         n_threads=args.threads,
         overwrite=args.overwrite,

@@ -14,7 +14,8 @@ class Effort(msgspec.Struct, frozen=True):
 
     At most `most_runs` runs of `run_chunks` chunks tell what tensors matter: with more tensors than
     runs, those of one role in neighbouring layers go together. `sweeps` and `refits` are
-    `round_rows`'s; `folds` tells whether scales are looked for that can move.
+    `round_rows`'s; `folds` tells whether scales are looked for that can move. The result is
+    compared on `judge_chunks`.
     """
 
     chunks: int
@@ -24,16 +25,38 @@ class Effort(msgspec.Struct, frozen=True):
     sweeps: int
     refits: int
     folds: bool
+    judge_chunks: int
 
 
 EFFORTS: dict[EffortName, Effort] = {
     "fast": Effort(
-        chunks=16, own_chunks=0, most_runs=16, run_chunks=2, sweeps=1, refits=0, folds=False
+        chunks=16,
+        own_chunks=0,
+        most_runs=16,
+        run_chunks=2,
+        sweeps=1,
+        refits=0,
+        folds=False,
+        judge_chunks=8,
     ),
     "balanced": Effort(
-        chunks=128, own_chunks=64, most_runs=64, run_chunks=6, sweeps=2, refits=1, folds=False
+        chunks=128,
+        own_chunks=64,
+        most_runs=64,
+        run_chunks=6,
+        sweeps=2,
+        refits=1,
+        folds=False,
+        judge_chunks=8,
     ),
     "best": Effort(
-        chunks=0, own_chunks=192, most_runs=512, run_chunks=16, sweeps=3, refits=2, folds=True
+        chunks=0,
+        own_chunks=192,
+        most_runs=512,
+        run_chunks=16,
+        sweeps=3,
+        refits=2,
+        folds=True,
+        judge_chunks=24,
     ),
 }

@@ -1,7 +1,8 @@
-"""The job that makes a model as good as it can be in a number of bytes.
+"""The job that makes a model as good as it can be in a number of bytes, and says how good that is.
 
-Calibrates, folds, measures what each tensor matters, chooses a type for each, rounds and writes.
-What it has found out stays in a workbench beside the output, to go on from after a kill.
+Calibrates, measures what each tensor matters, chooses a type for each, rounds, writes, and compares
+the result with the original. What it has found out stays in a workbench beside the output, to go on
+from after a kill; the output appears whole at the end.
 """
 
 from __future__ import annotations
@@ -9,54 +10,59 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from engine.convert.lora.choice import Lora
+from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
+from engine.quantize.candidates import Profile
+from engine.quantize.choice import Pin
 from engine.quantize.effort import EFFORTS, EffortName
-from engine.quantize.shrink import Shrunk
+from engine.quantize.figures import QualityReport
+from engine.quantize.gate import Failure, Gate
 
 if TYPE_CHECKING:
-    from engine.calibrate.statistics import Statistics
-    from engine.model_writer import Plan
-    from engine.partial import Note
-    from engine.quantize.encode import Care
-    from engine.quantize.fold import InputStatistics
-    from engine.quantize.study import Study
+    from engine.quantize.making import Made
     from engine.quantize.workbench import Workbench
     from engine.source import ModelSource
 
 
-WORTH_FOLDING = 0.97  # of the expected divergence; smaller gains are not seen in the result
+class ShrunkToSize(msgspec.Struct, frozen=True):
+    """A model before and after; `source_bytes` is its size as a GGUF file of the source's types.
 
-
-class _Chosen(NamedTuple):
-    """A model with its folds, what is known of its inputs, and the file that it becomes.
-
-    `cost` is the divergence from the original, in nats, that is expected of it; 0 if not known.
+    `kept` says which version was kept ("ours" or "stock Q4_K_M"), `quality` how like the original
+    it is, and `failures` what it does not reach. The rest is in the report beside it.
     """
 
-    source: ModelSource
-    statistics: InputStatistics
-    plan: Plan
-    cost: float
+    path: str
+    recipe: str
+    kept: str
+    source_bytes: int
+    size_bytes: int
+    bits_per_weight: float
+    seconds: float
+    quality: QualityReport | None
+    failures: tuple[Failure, ...]
 
 
 class ShrinkToSize(Job, frozen=True):
     """Quantize a checkpoint folder or a 16- or 32-bit GGUF file to the GGUF file `out`.
 
-    At most `size_bytes`, the whole file, or `bits_per_weight`; or in the size that the stock
-    `recipe` gives; else in that of the recipe that fits this computer. Which type each tensor gets
-    is measured, but for `keeps_types`: those of the recipe. `texts` is what
-    to calibrate with (none: what comes with Snug). The bytes depend on the source and these
-    settings, not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already,
-    OutOfMemory when no recipe fits, TooSmall for a size that holds no version of the model,
-    CorruptFile for data that are no numbers, and what reading the source and writing a file raise.
+    At most `size_bytes`, the whole file, or `bits_per_weight`, or in the size that the stock
+    `recipe` gives. Which type each tensor gets is measured (`profile` "fast" leaves out what
+    processors are slow with, `pins` come first), but for `keeps_types`: those of the recipe.
+    `texts` is what to calibrate with, none is what comes with Snug. The result is compared with
+    the original on `judge_text` (empty: one that comes with Snug) if `judges`, and asked the probes
+    with `probes`. If it fails the `gate`, larger ones are tried up to `most_bytes`, and at last the
+    better of the stock recipe and ours is kept. The bytes depend on the source and these settings,
+    not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already, TooSmall
+    for a size that holds no version of the model, CorruptFile for data that are no numbers, and
+    what reading the source and writing a file raise.
     """
 
-    Result: ClassVar = Shrunk
+    Result: ClassVar = ShrunkToSize
     can_resume: ClassVar = True
 
     source: str
@@ -65,18 +71,31 @@ class ShrinkToSize(Job, frozen=True):
     bits_per_weight: float = 0.0
     recipe: str | None = None
     keeps_types: bool = False
+    most_bytes: int = 0
     effort: EffortName = "balanced"
+    profile: Profile = "fast"
+    pins: tuple[Pin, ...] = ()
     texts: tuple[str, ...] = ()
+    judges: bool = True
+    judge_text: str = ""
+    probes: bool = False
+    gate: Gate = Gate()
     n_threads: int = 0
     overwrite: bool = False
     loras: tuple[Lora, ...] = ()
 
-    def run(self) -> Generator[Step, None, Shrunk]:
+    def run(self) -> Generator[Step, None, ShrunkToSize]:
         from engine.output import check_output
         from engine.partial import Note
         from engine.quantize.workbench import workbench
         from engine.source import open_source, refuse_to_replace, source_marks
 
+        started = time.monotonic()
+        if not (self.size_bytes or self.bits_per_weight or self.recipe):
+            raise EngineError(
+                "Nothing says how small the model is to be.",
+                hint="Give a size, bits per weight, or a recipe.",
+            )
         yield Progress("Reading the model", 0, None, "bytes")
         for folder in (self.source, *(lora.folder for lora in self.loras)):
             refuse_to_replace(Path(folder), Path(self.out))
@@ -86,79 +105,41 @@ class ShrinkToSize(Job, frozen=True):
         try:
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
             with workbench(Path(self.out), note) as bench:
-                return (yield from self._shrink(source, bench, note))
+                made = yield from self._make(source, bench)
+                return self._finish(source, made, started)
         finally:
             source.close()
 
-    def _shrink(
-        self, source: ModelSource, bench: Workbench, note: Note | None
-    ) -> Generator[Step, None, Shrunk]:
-        from engine.gguf import gguf_size_bytes
-        from engine.model_writer import write_model
-        from engine.quantize.encode import Encoder
-        from engine.quantize.study import Study
+    def _make(self, source: ModelSource, bench: Workbench) -> Generator[Step, None, Made]:
+        from engine.quantize.making import Making
 
-        started = time.monotonic()
+        making = Making(self, EFFORTS[self.effort], source, bench)
+        try:
+            return (yield from making.run())
+        finally:
+            making.close()
+
+    def _finish(self, source: ModelSource, made: Made, started: float) -> ShrunkToSize:
+        from engine.gguf import gguf_size_bytes
+        from engine.output import publish
+        from engine.quantize.report import write_report
+
+        out = Path(self.out)
         source_bytes = gguf_size_bytes(source.metadata, source.tensors)
-        study = Study(source, bench, EFFORTS[self.effort], self.n_threads)
-        statistics = yield from study.calibrate(self.source, self.texts)
-        chosen = yield from self._choose(study, source, statistics)
-        yield from write_model(
-            chosen.source,
-            chosen.plan,
-            self.out,
-            "Shrinking",
-            self.n_threads,
-            overwrite=self.overwrite,
-            note=note,
-            encode=Encoder(chosen.statistics, self._care).encode,
-        )
-        return Shrunk(
+        report = msgspec.structs.replace(made.report, source_bytes=source_bytes)
+        publish(made.path, out, overwrite=self.overwrite)
+        write_report(report, out)
+        return ShrunkToSize(
             path=self.out,
             recipe=self.recipe or "",
+            kept=made.name,
             source_bytes=source_bytes,
-            size_bytes=chosen.plan.size_bytes,
-            bits_per_weight=chosen.plan.bits_per_weight,
+            size_bytes=report.size_bytes,
+            bits_per_weight=report.bits_per_weight,
             seconds=time.monotonic() - started,
+            quality=report.quality,
+            failures=report.failures,
         )
-
-    def _choose(
-        self, study: Study, source: ModelSource, statistics: Statistics
-    ) -> Generator[Step, None, _Chosen]:
-        """Which type each tensor of `source` gets, and what is folded."""
-        from engine.quantize.budget import Budget, choosable, plan_within
-        from engine.quantize.fold import FoldedSource, FoldedStatistics
-        from engine.quantize.plan import plan
-        from engine.quantize.recipe import find_recipe
-
-        recipe = find_recipe(self.recipe) if self.recipe else None
-        stock = plan(source, recipe) if recipe else None
-        if stock and self.keeps_types:
-            return _Chosen(source, statistics, stock, 0.0)
-        budget = Budget(stock.size_bytes if stock else self.size_bytes, self.bits_per_weight)
-        tensors = choosable(source)
-        matters = yield from study.matters(tensors, statistics)
-        items = yield from study.items(source, tensors, statistics, self._care, matters, "any")
-        plain = _Chosen(source, statistics, *plan_within(source, items, budget))
-        if not EFFORTS[self.effort].folds:
-            return plain
-        folds = yield from study.folds(
-            statistics, {tensor.name: tensor.type for tensor in plain.plan.tensors}
-        )
-        folded = FoldedSource(source, folds)
-        seen = FoldedStatistics(statistics, source.tensors, folds)
-        items = yield from study.items(
-            folded, choosable(folded), seen, self._care, matters, "any", is_folded=True
-        )
-        other = _Chosen(folded, seen, *plan_within(folded, items, budget))
-        return other if other.cost < WORTH_FOLDING * plain.cost else plain
-
-    @property
-    def _care(self) -> Care:
-        from engine.quantize.encode import Care
-
-        effort = EFFORTS[self.effort]
-        return Care(sweeps=effort.sweeps, refits=effort.refits)
 
     def placed(self, source: str, out: str) -> ShrinkToSize:
         """The same job for files that lie elsewhere by now."""

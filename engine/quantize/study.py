@@ -48,14 +48,14 @@ MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
 
 
 class Study:
-    """A model on the workbench; `source` is the model as it is, without folds."""
+    """The model `source`, without folds, on the workbench; `model` is a GGUF file of it."""
 
     def __init__(self, source: ModelSource, bench: Workbench, effort: Effort, n_threads: int):
         self._source = source
         self._bench = bench
         self._effort = effort
         self._n_threads = n_threads
-        self._model = Path()
+        self.model = Path()
         self._texts: tuple[str, ...] = ()
 
     def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
@@ -63,20 +63,20 @@ class Study:
 
         A checkpoint is written as a GGUF file first, in the types it has.
         """
-        self._model = Path(path)
-        if self._model.is_dir():
-            self._model = self._bench.path(MODEL)
-            if not self._model.exists():
+        self.model = Path(path)
+        if self.model.is_dir():
+            self.model = self._bench.path(MODEL)
+            if not self.model.exists():
                 plan = conversion_plan(self._source, "AUTO")
                 yield from write_model(
-                    self._source, plan, str(self._model), "Preparing the model", self._n_threads
+                    self._source, plan, str(self.model), "Preparing the model", self._n_threads
                 )
         self._texts = tuple(texts) or bundled_texts()
         if self._effort.own_chunks:
             self._texts += ((yield from self._own_words()),)
         statistics = self._bench.path(STATISTICS)
         yield from Calibrate(
-            model=str(self._model),
+            model=str(self.model),
             out=str(statistics),
             texts=self._texts,
             chunks=self._effort.chunks,
@@ -93,7 +93,7 @@ class Study:
         """
         path = self._bench.path(OWN_WORDS)
         if not path.exists():
-            model = yield from load_model(self._model)
+            model = yield from load_model(self.model)
             try:
                 texts = yield from write_freely(
                     model, self._effort.own_chunks, N_CTX, self._n_threads
@@ -138,7 +138,7 @@ class Study:
     ) -> Generator[Step, None, None]:
         """Measure the groups that are not `known` yet, and keep each on the workbench."""
         stage = "Finding out what matters"
-        model = yield from load_model(self._model, is_copied=True)
+        model = yield from load_model(self.model, is_copied=True)
         chunks = split(
             [Path(text) for text in self._texts], model.vocabulary, model.chat_template, N_CTX
         )

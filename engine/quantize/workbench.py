@@ -19,7 +19,7 @@ import msgspec
 from engine.errors import AlreadyExists
 from engine.files import bytes_on_disk, lock, make_folder, replace_bytes
 from engine.jobs import Paused
-from engine.partial import MAX_NOTE_BYTES, Note
+from engine.partial import MAX_NOTE_BYTES, Note, release_on_windows
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,13 @@ NOTE, LOCK = "job.json", "lock"
 class Workbench:
     """The folder: `path` names a file in it, `load` and `save` keep values, each written whole."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, note: Note | None) -> None:
         self.folder = folder
+        self._note = note
+
+    def note(self, size_bytes: int) -> Note | None:
+        """The note of a file of `size_bytes` that is written here, to go on with it."""
+        return self._note and msgspec.structs.replace(self._note, size_bytes=size_bytes)
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -67,6 +72,7 @@ def workbench(out: Path, note: Note | None) -> Generator[Workbench, None, None]:
     """
     folder = folder_of(out)
     make_folder(folder)
+    keeps = False
     with FileIO(folder / LOCK, "a+") as held:
         if not lock(held):
             raise AlreadyExists(
@@ -74,18 +80,17 @@ def workbench(out: Path, note: Note | None) -> Generator[Workbench, None, None]:
                 hint="Wait until it has ended, or choose another name.",
                 details=str(folder),
             )
-        _begin(folder, note)
-        keeps = False
         try:
-            yield Workbench(folder)
+            _begin(folder, note)
+            yield Workbench(folder, note)
         except Paused:
             keeps = note is not None
             raise
         finally:
             if not keeps:
-                _clear(folder, but=LOCK)
-    if not keeps:
-        shutil.rmtree(folder, ignore_errors=True)
+                _clear(folder, but=LOCK)  # while it is ours alone
+                release_on_windows(held)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_note(folder: Path) -> Note | None:

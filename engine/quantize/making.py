@@ -1,0 +1,239 @@
+"""The steps of a shrink to a size, one after the other, on its workbench."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from engine import __version__, starter
+from engine.gguf_values import TensorInfo
+from engine.jobs import Step
+from engine.llama.library import library
+from engine.model_writer import write_model
+from engine.quantize.budget import Budget
+from engine.quantize.choice import Chooser, Chosen
+from engine.quantize.encode import Care, Encoder
+from engine.quantize.gate import OFF, check, is_better
+from engine.quantize.plan import plan
+from engine.quantize.recipe import RECIPES, Recipe, find_recipe
+from engine.quantize.reference import Reference
+from engine.quantize.report import Candidate, ShrinkReport, Stage, TensorLine
+from engine.quantize.rounding import SCALAR_TYPES
+from engine.quantize.study import Study
+
+if TYPE_CHECKING:
+    from engine.calibrate.statistics import Statistics
+    from engine.quantize.effort import Effort
+    from engine.quantize.figures import QualityReport
+    from engine.quantize.shrink_to_size import ShrinkToSize
+    from engine.quantize.workbench import Workbench
+    from engine.source import ModelSource
+
+GROWTH = 1.08  # of the size, when a result is not good enough and may be larger
+STOCK = Care(feedback=False)
+
+
+class Made(NamedTuple):
+    """A finished file on the workbench, what it is called, and all that is to be told of it."""
+
+    path: Path
+    name: str
+    report: ShrinkReport
+
+
+class _Version(NamedTuple):
+    """A file on the workbench: ours, or that of a stock recipe."""
+
+    path: Path
+    name: str
+    chosen: Chosen
+    care: Care
+    quality: QualityReport | None
+
+
+class Making:
+    """The work of `job` on `source`; for one thread. `close` it at the end."""
+
+    def __init__(
+        self, job: ShrinkToSize, effort: Effort, source: ModelSource, bench: Workbench
+    ) -> None:
+        self._job = job
+        self._effort = effort
+        self._source = source
+        self._bench = bench
+        self._care = Care(sweeps=effort.sweeps, refits=effort.refits)
+        self._study = Study(source, bench, effort, job.n_threads)
+        self._statistics: Statistics | None = None
+        self._reference: Reference | None = None
+        self._stages: list[Stage] = []
+
+    def run(self) -> Generator[Step, None, Made]:
+        """Make versions until one passes the gate, and choose the best of them."""
+        job = self._job
+        with self._timed("calibration"):
+            self._statistics = yield from self._study.calibrate(job.source, job.texts)
+        recipe = find_recipe(job.recipe) if job.recipe else None
+        stock = plan(self._source, recipe) if recipe else None
+        if stock and job.keeps_types:
+            ours = Chosen(self._source, self._statistics, stock)
+            versions = [(yield from self._version("ours", ours, self._care))]
+        else:
+            budget = Budget(stock.size_bytes if stock else job.size_bytes, job.bits_per_weight)
+            versions = yield from self._ours(budget)
+        if not self._passes(versions[-1]) and (fallback := self._fallback(versions[-1])):
+            chosen = Chosen(self._source, self._statistics, plan(self._source, fallback))
+            name = f"stock {fallback.name}"
+            versions.append((yield from self._version(name, chosen, STOCK)))
+        best = versions[-1]
+        for version in versions:
+            if version.quality and best.quality and self._is_better(version, best):
+                best = version
+        return Made(best.path, best.name, self._report(best, versions))
+
+    def close(self) -> None:
+        if self._reference:
+            self._reference.close()
+        if self._statistics:
+            self._statistics.close()
+
+    def _ours(self, budget: Budget) -> Generator[Step, None, list[_Version]]:
+        """Our version in `budget`; and larger ones, as far as that is allowed, until one passes."""
+        assert self._statistics
+        with self._timed("measuring"):
+            chooser = yield from Chooser.measure(
+                self._study,
+                self._source,
+                self._statistics,
+                self._care,
+                self._job.profile,
+                self._job.pins,
+                budget,
+                folds=self._effort.folds,
+            )
+        chosen = chooser.within(budget)
+        versions = [(yield from self._version("ours", chosen, self._care))]
+        size_bytes = chosen.plan.size_bytes
+        while not self._passes(versions[-1]) and size_bytes < self._job.most_bytes:
+            size_bytes = min(self._job.most_bytes, int(size_bytes * GROWTH))
+            chosen = chooser.within(Budget(size_bytes))
+            name = f"ours, {size_bytes:,} bytes"
+            versions.append((yield from self._version(name, chosen, self._care)))
+        return versions
+
+    def _version(self, name: str, chosen: Chosen, care: Care) -> Generator[Step, None, _Version]:
+        """Write the file, unless it is there, and compare it with the original."""
+        path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
+        if not path.exists():
+            with self._timed(f"rounding ({name})"):
+                yield from write_model(
+                    chosen.source,
+                    chosen.plan,
+                    str(path),
+                    "Shrinking",
+                    self._job.n_threads,
+                    note=self._bench.note(chosen.plan.size_bytes),
+                    encode=Encoder(chosen.statistics, care).encode,
+                )
+        quality = None
+        if self._job.judges:
+            with self._timed(f"judging ({name})"):
+                quality = yield from self._judge(path)
+        return _Version(path, name, chosen, care, quality)
+
+    def _judge(self, path: Path) -> Generator[Step, None, QualityReport]:
+        if self._reference is None:
+            self._reference = yield from Reference.open(
+                str(self._study.model),
+                self._job.judge_text or str(starter.TEXT),
+                self._effort.judge_chunks,
+                folder=self._bench.folder,
+            )
+        quality = yield from self._reference.compare(str(path))
+        if self._job.probes:
+            probes = yield from self._reference.probe(str(path))
+            quality = msgspec.structs.replace(quality, probes=probes)
+        return quality
+
+    def _passes(self, version: _Version) -> bool:
+        return version.quality is None or not check(version.quality, self._job.gate)
+
+    def _is_better(self, version: _Version, other: _Version) -> bool:
+        assert version.quality is not None
+        assert other.quality is not None
+        return is_better(version.quality, other.quality, self._job.gate)
+
+    def _fallback(self, version: _Version) -> Recipe | None:
+        """The widest stock recipe that is no larger than `version`."""
+        for recipe in RECIPES.values():
+            if plan(self._source, recipe).size_bytes <= version.chosen.plan.size_bytes:
+                return recipe
+        return None
+
+    def _report(self, best: _Version, versions: list[_Version]) -> ShrinkReport:
+        job, laid_out = self._job, best.chosen.plan
+        quality = best.quality
+        return ShrinkReport(
+            model=Path(job.out).name,
+            size_bytes=laid_out.size_bytes,
+            source=Path(job.source).name,
+            source_bytes=0,
+            recipe=job.recipe or best.name,
+            bits_per_weight=laid_out.bits_per_weight,
+            quality=quality,
+            others=tuple(
+                Candidate(other.name, other.chosen.plan.size_bytes, other.quality)
+                for other in versions
+                if other.quality and other is not best
+            ),
+            gate=None if job.gate == OFF else job.gate,
+            failures=check(quality, job.gate) if quality else (),
+            tensors=tuple(_line(tensor, best) for tensor in laid_out.tensors),
+            settings=_settings(job),
+            stages=tuple(self._stages),
+            versions={"snug": __version__, "llama.cpp": library().version},
+            notes=self._notes(best, versions),
+        )
+
+    def _notes(self, best: _Version, versions: list[_Version]) -> tuple[str, ...]:
+        notes = []
+        if len(versions) > 1:
+            notes.append(f"Of {len(versions)} versions this is the best: {best.name}.")
+        if best.chosen.cost:
+            notes.append(f"Expected of its types: a mean KL divergence of {best.chosen.cost:.5f}.")
+        assert self._statistics
+        few = self._statistics.few_tokens()
+        if few:
+            n = sum(map(len, few.values()))
+            notes.append(f"Few tokens of the calibration text went to {n:,} of the experts.")
+        return tuple(notes)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._stages.append(Stage(name, time.monotonic() - started))
+
+
+def _line(tensor: TensorInfo, version: _Version) -> TensorLine:
+    old = next(t.type for t in version.chosen.plan.sources if t.name == tensor.name)
+    way = "as it was"
+    if old is not tensor.type and not tensor.type.is_float:
+        is_ours = version.care.feedback and tensor.type in SCALAR_TYPES
+        known = version.chosen.statistics.importance(tensor.name) is not None
+        way = ("feedback" if is_ours else "importance") if known else "ggml"
+    error = version.chosen.errors.get(tensor.name)
+    return TensorLine(tensor.name, tensor.type.name, tensor.n_bytes, error, way)
+
+
+def _settings(job: ShrinkToSize) -> dict[str, str]:
+    told = msgspec.to_builtins(job)
+    left_out = {"type", "source", "out", "gate", "overwrite", "texts", "judge_text", "loras"}
+    found = {key: str(value) for key, value in told.items() if key not in left_out and value}
+    if job.texts:
+        found["texts"] = ", ".join(Path(text).name for text in job.texts)
+    return found
