@@ -67,7 +67,7 @@ package: bundle
 	$(VENV)/python packaging/linux/package.py $(BUILD)
 
 package-test:
-	$(VENV)/python -m pytest packaging/trials --timeout 900 --build $(BUILD) $(ARGS)
+	$(VENV)/python -m pytest packaging/trials --timeout 900 -o faulthandler_timeout=0 --build $(BUILD) $(ARGS)
 
 clean:
 	rm -rf .venv build screenshots .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Makes the folder that every package of Snug carries, and tries it: `make bundle`.
 
     .venv/bin/python packaging/bundle.py BUILD [--backends cpu|vulkan|metal] [--jobs N]
+        [--vulkan-headers FOLDER]
 
 BUILD keeps what is made on the way, so the second time is quick; the folder is BUILD/dist/snug.
 Steps: llama.cpp with every backend a module (native/llama/), Snug as a wheel for any computer of
@@ -34,9 +35,10 @@ def main() -> int:
     parser.add_argument("build", type=Path)
     parser.add_argument("--backends", default="cpu")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--vulkan-headers", type=Path, help="newer ones than the system's")
     args = parser.parse_args()
     try:
-        folder = make_bundle(args.build.resolve(), args.backends, args.jobs)
+        folder = make_bundle(args)
     except setup.Failed as problem:
         print(problem, file=sys.stderr)
         return 1
@@ -45,11 +47,12 @@ def main() -> int:
     return 0
 
 
-def make_bundle(build: Path, backends: str, n_jobs: int) -> Path:
+def make_bundle(args: argparse.Namespace) -> Path:
     """Returns the folder; raises setup.Failed."""
+    build = args.build.resolve()
     build.mkdir(parents=True, exist_ok=True)
     source = setup.unpacked_source("llama-cpp-python")
-    libraries = compile_llama(source / "vendor" / "llama.cpp", build, backends, n_jobs)
+    libraries = compile_llama(source / "vendor" / "llama.cpp", build, args)
     wheels = build / "wheels"
     build_wheels(source, build, wheels)
     python = make_environment(build / "venv", wheels, libraries)
@@ -61,14 +64,16 @@ def make_bundle(build: Path, backends: str, n_jobs: int) -> Path:
     return folder
 
 
-def compile_llama(source: Path, build: Path, backends: str, n_jobs: int) -> Path:
+def compile_llama(source: Path, build: Path, args: argparse.Namespace) -> Path:
     """Returns the folder with libllama, ggml and its modules."""
     libraries = build / "libraries"
     shutil.rmtree(libraries, ignore_errors=True)
     script = ROOT / "native" / "llama" / "build.py"
     command: list[str | Path] = [setup.PYTHON, script, source, build / "llama", libraries]
-    command += ["--preset", backends, "--jobs", str(n_jobs)]
-    print(f"Compiling llama.cpp for packages ({backends}).", flush=True)
+    command += ["--preset", args.backends, "--jobs", str(args.jobs)]
+    if args.vulkan_headers:
+        command += ["--vulkan-headers", args.vulkan_headers.resolve()]
+    print(f"Compiling llama.cpp for packages ({args.backends}).", flush=True)
     setup.run_quietly([str(word) for word in command], "Compiling llama.cpp", "package-llama")
     return libraries
 

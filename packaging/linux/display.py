@@ -31,7 +31,7 @@ class Display(NamedTuple):
 
     def primary_button(self) -> tuple[int, int] | None:
         """A place on the page's one button in the accent colour of the light theme, or None."""
-        run = bytes((0x5E, 0x6F, 0x2F, 0)) * 60
+        run = bytes((0x5E, 0x6F, 0x2F, 0xFF)) * 60  # as Qt fills it
         pixels = self.pixels()
         start = pixels.find(run)
         while start >= 0 and (start % 4 or start // 4 % WIDTH > WIDTH - 60):

@@ -111,3 +111,14 @@ def test_every_variant_for_this_processor_gives_the_same_answer(
         answers[module.stem] = report["answer"]
     print("tried:", *answers)
     assert len(set(answers.values())) == 1, answers
+
+
+def test_vulkan_gives_the_processor_s_answer(bundle: Path, tmp_path: Path) -> None:
+    """On Mesa's device in software, which llama.cpp takes only when it is asked to."""
+    on_cpu = selftest(bundle, tmp_path)
+    assert on_cpu["device"] == "CPU"
+    on_vulkan = selftest(bundle, tmp_path, GGML_VK_VISIBLE_DEVICES="0")
+    (gpu,) = (device for device in on_vulkan["devices"] if device["kind"] == "gpu")
+    assert gpu["name"].startswith("Vulkan")
+    assert on_vulkan["device"] != "CPU"
+    assert on_vulkan["answer"] == on_cpu["answer"]

@@ -5,7 +5,6 @@ Wine runs no Qt of today, so the files are of a Windows bundle's names only.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -32,35 +31,32 @@ class Wine:
 
     def run(self, *command: str) -> int:
         """Runs a program of Windows to its end; returns its exit status."""
-        words = ["chroot", str(self._debian.root), "/usr/bin/wine64", *command]
+        return self._finish(*command).returncode
+
+    def value(self, key: str, name: str = "") -> str | None:
+        """A text of the registry, or None."""
+        done = self._finish("reg", "query", key, *(["/v", name] if name else ["/ve"]))
+        if done.returncode or "REG_" not in done.stdout:
+            return None
+        return done.stdout.split("REG_", 1)[1].split(None, 1)[-1].strip()
+
+    def _finish(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            "PATH": "/usr/bin:/bin",
+            "PATH": "/usr/lib/wine:/usr/sbin:/usr/bin:/bin",
             "HOME": HOME,
             "WINEDEBUG": "-all",
             "WINEDLLOVERRIDES": "mscoree,mshtml=",
             "LANG": "C.UTF-8",
         }
-        done = subprocess.run(
-            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
-        )
-        return done.returncode
-
-    def value(self, key: str, name: str = "") -> str | None:
-        """A text of the registry, or None."""
-        asked = ["/v", name] if name else ["/ve"]
-        words = ["chroot", str(self._debian.root), "/usr/bin/wine64", "reg", "query", key, *asked]
-        environment = {"PATH": "/usr/bin:/bin", "HOME": HOME, "WINEDEBUG": "-all"}
-        done = subprocess.run(
-            words,
+        return subprocess.run(
+            ["chroot", str(self._debian.root), "wine64", *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
+            errors="replace",
             check=False,
         )
-        if done.returncode or "REG_" not in done.stdout:
-            return None
-        return done.stdout.split("REG_", 1)[1].split(None, 1)[-1].strip()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +70,7 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
 
 
 def windows_shape(bundle: Path, shape: Path) -> Path:
-    """The files of `bundle` under the names that a bundle of Windows has."""
+    """The files of `bundle`, their beginnings, under the names that a bundle of Windows has."""
     endings = {".so": ".pyd"}
     for path in bundle.rglob("*"):
         if path.is_symlink() or not path.is_file():
@@ -86,8 +82,8 @@ def windows_shape(bundle: Path, shape: Path) -> Path:
             place = place.with_name(path.name.split(".so")[0].removeprefix("lib") + ".dll")
         place = place.with_suffix(endings.get(place.suffix, place.suffix))
         place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.exists():
-            os.link(path, place)
+        with path.open("rb") as file:
+            place.write_bytes(file.read(4096))
     return shape
 
 
@@ -102,14 +98,14 @@ def files_in(folder: Path) -> set[str]:
 
 def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) -> None:
     shape = windows_shape(bundle, tmp_path / "shape")
-    setup = wine.prefix / "drive_c" / "setup.exe"
+    setup = wine.prefix / "drive_c" / "snug-setup.exe"
     installer(shape, setup, "0.1.0")
     wine.local.mkdir(parents=True, exist_ok=True)
     own = wine.local / "snug" / "conversations.db"
     own.parent.mkdir()
     own.write_text("mine")
 
-    assert wine.run("C:\\setup.exe", "/S") == 0
+    assert wine.run("C:\\snug-setup.exe", "/S") == 0
     home = wine.local / "Programs" / "Snug"
     assert files_in(home) == files_in(shape) | {"uninstall.exe"}
     place = wine.value(UNINSTALL, "InstallLocation")
@@ -125,7 +121,7 @@ def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) ->
     old = next(path for path in sorted(shape.rglob("*.dll")))
     old.rename(old.with_name("newer.dll"))
     installer(shape, setup, "0.2.0")
-    assert wine.run("C:\\setup.exe", "/S") == 0
+    assert wine.run("C:\\snug-setup.exe", "/S") == 0
     assert files_in(home) == files_in(shape) | {"uninstall.exe", "notes.txt"}
     assert wine.value(UNINSTALL, "DisplayVersion") == "0.2.0"
 
@@ -144,12 +140,12 @@ def test_another_program_keeps_its_files(wine: Wine, bundle: Path, tmp_path: Pat
     """In a folder of the user's choice, with spaces and letters of another alphabet."""
     (tmp_path / "shape").mkdir()
     (tmp_path / "shape" / "snug.exe").write_bytes((bundle / "snug").read_bytes()[:1000])
-    setup = wine.prefix / "drive_c" / "setup.exe"
+    setup = wine.prefix / "drive_c" / "snug-setup.exe"
     installer(tmp_path / "shape", setup, "0.1.0")
     theirs = ["reg", "add", CLASSES + r"\.gguf", "/ve", "/d", "Other.gguf", "/f"]
     assert wine.run(*theirs) == 0
     place = "C:\\My Programs\\Schön 安\\Snug"
-    assert wine.run("C:\\setup.exe", "/S", f"/D={place}") == 0
+    assert wine.run("C:\\snug-setup.exe", "/S", f"/D={place}") == 0
     home = wine.prefix / "drive_c" / "My Programs" / "Schön 安" / "Snug"
     assert files_in(home) == {"snug.exe", "uninstall.exe"}
     assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
