@@ -37,7 +37,7 @@ def the(build: Path, pattern: str) -> Path:
     return package
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = 60) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = 120) -> T:
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, f"{what} did not come"
@@ -58,9 +58,9 @@ def use(command: list[str], data: Path, picture: Path) -> None:
         )
         try:
             click(shown, *wait_for("the first page", shown.primary_button))
-            time.sleep(3)  # the model loads
-            type_in(shown, QUESTION)
-            answer = wait_for("an answer", lambda: answer_in(data / "conversations.db"))
+            database = data / "conversations.db"
+            wait_for("the question", lambda: is_asked(shown, database))
+            answer = wait_for("an answer", lambda: text_in(database, "assistant"))
             assert answer.startswith("Snug is")
             shown.picture(picture.with_suffix(".chat.png"))
             click(shown, *SHRINK_IN_RAIL)
@@ -80,20 +80,23 @@ def click(shown: Display, x: int, y: int) -> None:
     subprocess.run(tell, env={"DISPLAY": shown.name, "PATH": "/usr/bin"}, check=True)
 
 
-def type_in(shown: Display, text: str) -> None:
-    tell = ["xdotool", "type", "--delay", "20", text + "\n"]
+def is_asked(shown: Display, database: Path) -> bool:
+    """Whether the question is sent; it is typed until the model is there to take it."""
+    tell = ["xdotool", "key", "ctrl+a", "type", "--delay", "20", QUESTION + "\n"]
     subprocess.run(tell, env={"DISPLAY": shown.name, "PATH": "/usr/bin"}, check=True)
+    time.sleep(2)
+    return bool(text_in(database, "user"))
 
 
-def answer_in(database: Path) -> str:
-    """The answer in the window's database, once it is complete."""
+def text_in(database: Path, role: str) -> str:
+    """The last complete message of `role` in the window's database, or nothing."""
     if not database.exists():
         return ""
     with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as conversations:
         rows = conversations.execute(
-            "SELECT content FROM messages WHERE role = 'assistant' AND status = 'complete'"
+            "SELECT content FROM messages WHERE role = ? AND status = 'complete'", (role,)
         ).fetchall()
-    return str(rows[0][0]) if rows else ""
+    return str(rows[-1][0]) if rows else ""
 
 
 def test_the_deb(debian: Tree, build: Path, pictures: Path) -> None:

@@ -17,6 +17,7 @@ from tree import Tree, tree
 ROOT = Path(__file__).parents[2]
 HOME = "/root"
 LOCAL = "drive_c/users/root/AppData/Local"
+TOO_OLD = 3
 UNINSTALL = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\Snug"
 CLASSES = r"HKCU\Software\Classes"
 
@@ -39,6 +40,14 @@ class Wine:
         if done.returncode or "REG_" not in done.stdout:
             return None
         return done.stdout.split("REG_", 1)[1].split(None, 1)[-1].strip()
+
+    def behave_as(self, version: str) -> None:
+        """`version` as winecfg names them: win7, win10."""
+        assert self.run("winecfg", "-v", version) == 0
+
+    def end(self) -> None:
+        """Ends what Wine leaves running, so that its folder can be removed."""
+        self._debian.run("/usr/lib/wine/wineserver64", "-k", HOME=HOME)
 
     def _finish(self, *command: str) -> subprocess.CompletedProcess[str]:
         environment = {
@@ -67,6 +76,7 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
         windows = Wine(debian)
         assert windows.run("wineboot", "--init") == 0
         yield windows
+        windows.end()
 
 
 def windows_shape(bundle: Path, shape: Path) -> Path:
@@ -87,6 +97,11 @@ def windows_shape(bundle: Path, shape: Path) -> Path:
     return shape
 
 
+def small(bundle: Path, shape: Path) -> None:
+    """A bundle of one file."""
+    (shape / "snug.exe").write_bytes((bundle / "snug").read_bytes()[:1000])
+
+
 def installer(shape: Path, out: Path, version: str) -> None:
     command = [sys.executable, str(ROOT / "packaging" / "windows" / "package.py")]
     subprocess.run([*command, str(shape), str(out), "--version", version], check=True)
@@ -96,7 +111,16 @@ def files_in(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def test_an_old_windows_is_refused(wine: Wine, bundle: Path, tmp_path: Path) -> None:
+    small(bundle, tmp_path)
+    installer(tmp_path, wine.prefix / "drive_c" / "snug-setup.exe", "0.1.0")
+    wine.behave_as("win7")
+    assert wine.run("C:\\snug-setup.exe", "/S") == TOO_OLD
+    assert not (wine.local / "Programs" / "Snug").exists()
+
+
 def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) -> None:
+    wine.behave_as("win10")
     shape = windows_shape(bundle, tmp_path / "shape")
     setup = wine.prefix / "drive_c" / "snug-setup.exe"
     installer(shape, setup, "0.1.0")
@@ -138,10 +162,9 @@ def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) ->
 
 def test_another_program_keeps_its_files(wine: Wine, bundle: Path, tmp_path: Path) -> None:
     """In a folder of the user's choice, with spaces and letters of another alphabet."""
-    (tmp_path / "shape").mkdir()
-    (tmp_path / "shape" / "snug.exe").write_bytes((bundle / "snug").read_bytes()[:1000])
-    setup = wine.prefix / "drive_c" / "snug-setup.exe"
-    installer(tmp_path / "shape", setup, "0.1.0")
+    wine.behave_as("win10")
+    small(bundle, tmp_path)
+    installer(tmp_path, wine.prefix / "drive_c" / "snug-setup.exe", "0.1.0")
     theirs = ["reg", "add", CLASSES + r"\.gguf", "/ve", "/d", "Other.gguf", "/f"]
     assert wine.run(*theirs) == 0
     place = "C:\\My Programs\\Schön 安\\Snug"
