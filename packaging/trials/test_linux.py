@@ -82,8 +82,9 @@ def click(shown: Display, x: int, y: int) -> None:
 
 def is_asked(shown: Display, database: Path) -> bool:
     """Whether the question is sent; it is typed until the model is there to take it."""
-    tell = ["xdotool", "key", "ctrl+a", "type", "--delay", "20", QUESTION + "\n"]
-    subprocess.run(tell, env={"DISPLAY": shown.name, "PATH": "/usr/bin"}, check=True)
+    for tell in (["key", "ctrl+a"], ["type", "--delay", "20", QUESTION], ["key", "Return"]):
+        environment = {"DISPLAY": shown.name, "PATH": "/usr/bin"}
+        subprocess.run(["xdotool", *tell], env=environment, check=True)
     time.sleep(2)
     return bool(text_in(database, "user"))
 
