@@ -10,9 +10,10 @@ from engine.convert.job import Convert
 from engine.errors import EngineError
 from engine.files import make_folder
 from engine.quantize.shrink import Shrink
+from engine.quantize.shrink_to_size import ShrinkToSize
 
 
-def start(context: AppContext, job: Shrink | Convert) -> Task:
+def start(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> Task:
     """Begin `job`, or go on with what it has left.
 
     Raises EngineError while the models move, and what `make_folder` does.

@@ -107,8 +107,8 @@ def _words(leftovers: tuple[Leftover, ...]) -> str:
     size = format_bytes(sum(leftover.size_bytes for leftover in leftovers))
     first = leftovers[0]
     if first.job:
-        whole = format_bytes(first.total_bytes)
-        return f"Unfinished {_kind(first)}: {first.title}, {size} of {whole}."
+        whole = f" of {format_bytes(first.total_bytes)}" if first.total_bytes else ""
+        return f"Unfinished {_kind(first)}: {first.title}, {size}{whole}."
     number = plural(len(leftovers), "unfinished file")
     verb = "takes" if len(leftovers) == 1 else "take"
     return f"{number} of an interrupted job {verb} {size}."

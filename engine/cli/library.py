@@ -39,7 +39,7 @@ def library_disk(args: argparse.Namespace) -> Any:
         used, free = format_bytes(disk.used_bytes), format_bytes(disk.free_bytes)
         print(shown(f"{used} in {folder}, {free} free on its disk"))
         for left in unfinished:
-            total = f" of {format_bytes(left.total_bytes)}" if left.job else ""
+            total = f" of {format_bytes(left.total_bytes)}" if left.total_bytes else ""
             print(shown(f"unfinished: {left.path}, {format_bytes(left.size_bytes)}{total}"))
     return {"disk": disk, "unfinished": unfinished}
 

@@ -70,6 +70,7 @@ def plan_within(source: ModelSource, items: Sequence[Item], budget: Budget) -> t
             f"This model cannot be made as small as {format_bytes(allowed)}: the least is"
             f" {format_bytes(least.size_bytes)}.",
             hint="Allow a larger file, or choose a smaller model.",
+            details=f"at least {least.size_bytes} bytes",
         )
     types = {name: choice.type for name, choice in chosen.items()}
     return _laid_out(source, types), sum(choice.cost for choice in chosen.values())

@@ -7,6 +7,7 @@ from after a kill; the output appears whole at the end.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from engine import __version__
 from engine.convert.lora.choice import Lora
 from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
@@ -24,6 +26,7 @@ from engine.quantize.figures import QualityReport
 from engine.quantize.gate import Failure, Gate
 
 if TYPE_CHECKING:
+    from engine.files import Mark
     from engine.quantize.making import Made
     from engine.quantize.workbench import Workbench
     from engine.source import ModelSource
@@ -88,7 +91,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.output import check_output
         from engine.partial import Note
         from engine.quantize.workbench import workbench
-        from engine.source import open_source, refuse_to_replace, source_marks
+        from engine.source import open_source, refuse_to_replace
 
         started = time.monotonic()
         if not (self.size_bytes or self.bits_per_weight or self.recipe):
@@ -100,11 +103,11 @@ class ShrinkToSize(Job, frozen=True):
         for folder in (self.source, *(lora.folder for lora in self.loras)):
             refuse_to_replace(Path(folder), Path(self.out))
         check_output(Path(self.out), size_bytes=0, overwrite=self.overwrite)
-        marks = source_marks(Path(self.source), self.loras)
+        marks = self._marks()
         source = open_source(self.source, self.loras)
         try:
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
-            with workbench(Path(self.out), note) as bench:
+            with workbench(Path(self.out), note, self._key(marks)) as bench:
                 made = yield from self._make(source, bench)
                 return self._finish(source, made, started)
         finally:
@@ -140,6 +143,25 @@ class ShrinkToSize(Job, frozen=True):
             quality=report.quality,
             failures=report.failures,
         )
+
+    def _marks(self) -> dict[str, Mark]:
+        """The marks of all that is read: the model, adapters, texts."""
+        from engine.files import file_mark, read_error
+        from engine.source import source_marks
+
+        marks = source_marks(Path(self.source), self.loras)
+        for number, text in enumerate(self.texts):
+            try:
+                marks[f"text {number}"] = file_mark(Path(text))
+            except OSError as error:
+                raise read_error(error, Path(text)) from error
+        return marks
+
+    def _key(self, marks: dict[str, Mark]) -> str:
+        """What the file is made from, as one word: places and threads change no byte."""
+        same = msgspec.structs.replace(self, source="", out="", n_threads=0, overwrite=False)
+        made_from = repr((__version__, same, sorted(marks.items())))
+        return hashlib.sha256(made_from.encode("ascii", "backslashreplace")).hexdigest()
 
     def placed(self, source: str, out: str) -> ShrinkToSize:
         """The same job for files that lie elsewhere by now."""

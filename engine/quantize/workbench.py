@@ -9,7 +9,7 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
@@ -17,16 +17,17 @@ from typing import TypeVar
 import msgspec
 
 from engine.errors import AlreadyExists
-from engine.files import bytes_on_disk, lock, make_folder, replace_bytes
+from engine.files import as_write_error, bytes_on_disk, lock, make_folder, replace_bytes
 from engine.jobs import Paused
 from engine.partial import MAX_NOTE_BYTES, Note, release_on_windows
+from engine.quantize.shrink_to_size import ShrinkToSize
 
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 
 WORK = ".shrink-"
-NOTE, LOCK = "job.json", "lock"
+NOTE, KEY, LOCK = "job.json", "key", "lock"
 
 
 class Workbench:
@@ -64,16 +65,32 @@ def folder_of(out: Path) -> Path:
     return out.with_name(WORK + name)
 
 
-@contextmanager
-def workbench(out: Path, note: Note | None) -> Generator[Workbench, None, None]:
-    """Open the workbench of a shrink to `out`; what another job than that of `note` left goes.
+def out_of(folder: Path) -> Path | None:
+    """What a shrink with the workbench `folder` makes; None if it does not tell."""
+    note = read_note(folder)
+    job = note and note.read_job(ShrinkToSize)
+    for name in (folder.name.removeprefix(WORK), Path(job.out).name if job else ""):
+        is_model = name.lower().endswith(".gguf")  # and no hash
+        if is_model and folder_of(folder.with_name(name)) == folder:
+            return folder.with_name(name)
+    return None
 
-    Raises AlreadyExists while another process works on it, and StorageErrors.
+
+@contextmanager
+def workbench(out: Path, note: Note | None, key: str) -> Generator[Workbench, None, None]:
+    """Open the workbench of a shrink to `out`; what was left with another `key` goes.
+
+    Without a `note` nothing is ever left. Raises AlreadyExists while another process works on it,
+    and StorageErrors.
     """
     folder = folder_of(out)
+    if folder.is_symlink():
+        raise AlreadyExists(
+            f"{folder.name} is a link.", hint="Remove it, or choose another name for the new file."
+        )
     make_folder(folder)
     keeps = False
-    with FileIO(folder / LOCK, "a+") as held:
+    with _opened(folder) as held:
         if not lock(held):
             raise AlreadyExists(
                 f"{out.name} is being made by another job.",
@@ -81,14 +98,16 @@ def workbench(out: Path, note: Note | None) -> Generator[Workbench, None, None]:
                 details=str(folder),
             )
         try:
-            _begin(folder, note)
+            with as_write_error(folder):
+                _begin(folder, note, key)
             yield Workbench(folder, note)
         except Paused:
             keeps = note is not None
             raise
         finally:
             if not keeps:
-                _clear(folder, but=LOCK)  # while it is ours alone
+                with suppress(OSError):  # what is wrong with the disk was told already
+                    _clear(folder, but=LOCK)  # while it is ours alone
                 release_on_windows(held)
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -117,16 +136,33 @@ def size_on_disk(folder: Path) -> int:
     return sum(bytes_on_disk(file) for file in folder.iterdir() if file.is_file())
 
 
-def _begin(folder: Path, note: Note | None) -> None:
-    left = read_note(folder)
-    if note and left and left == note:
-        return
-    _clear(folder, but=LOCK)
+def _opened(folder: Path) -> FileIO:
+    with as_write_error(folder):
+        return FileIO(folder / LOCK, "a+")
+
+
+def _begin(folder: Path, note: Note | None, key: str) -> None:
+    """Begin with what was left with the same `key`, or with nothing."""
+    if not (note and _key(folder) == key):
+        _clear(folder, but=LOCK)
     if note:
         replace_bytes(folder / NOTE, msgspec.json.encode(note))
+        replace_bytes(folder / KEY, key.encode())
+
+
+def _key(folder: Path) -> str:
+    try:
+        with (folder / KEY).open("rb") as file:
+            return file.read(MAX_NOTE_BYTES).decode("ascii", "replace")
+    except OSError:
+        return ""
 
 
 def _clear(folder: Path, but: str) -> None:
-    for file in folder.iterdir():
-        if file.name != but:
-            file.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name == but:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -17,6 +17,8 @@ from engine.library import Library
 from engine.output import new_file
 from engine.partial import Note, note_of, partial_of
 from engine.quantize.shrink import Shrink
+from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.workbench import NOTE, folder_of, workbench
 
 HOUR_S = 3600.0
 
@@ -141,3 +143,68 @@ def test_hidden_folders_of_jobs_are_discarded_unless_they_are_at_work_again(tmp_
 
     assert download.exists() and model.exists()
     assert not (tmp_path / MOVING).exists()
+
+
+def left_on_a_workbench(job: ShrinkToSize, out: Path | None = None) -> Path:
+    """What a killed shrink to a size has left, with a copy of the model that is none of the user's.
+
+    As if it had been made for `out`.
+    """
+    bench = folder_of(out or Path(job.out))
+    left_behind(bench / "source.gguf")
+    note = Note.of(job, {}, 5000)
+    assert note
+    (bench / NOTE).write_bytes(msgspec.json.encode(note))
+    return bench
+
+
+def test_a_shrink_to_a_size_can_go_on_or_be_discarded(tmp_path: Path) -> None:
+    out = tmp_path / "x.gguf"
+    by_size = ShrinkToSize("/far/Tiny", str(out), size_bytes=700_000_000, effort="best")
+    bench = left_on_a_workbench(by_size)
+    left_behind(bench / "ours.gguf.partial")
+
+    (leftover,) = find_leftovers(tmp_path)
+
+    assert leftover.path == str(bench)
+    assert (leftover.job, leftover.title) == (by_size, "Tiny to 700 MB")
+    assert leftover.size_bytes > 2000 and leftover.total_bytes == 0
+    assert not Library(tmp_path).scan()
+    for changes, title in ((STOCK, "Tiny to Q4_K_M"), (BITS, "Tiny to 4.5 bits per weight")):
+        left_on_a_workbench(msgspec.structs.replace(by_size, size_bytes=0, **changes))
+        assert [left.title for left in find_leftovers(tmp_path)] == [title]
+    with workbench(out, None, "key"):
+        assert not find_leftovers(tmp_path)
+        discard((leftover,))
+        assert bench.exists()
+    left_on_a_workbench(by_size)
+    discard(find_leftovers(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+STOCK = {"recipe": "Q4_K_M"}
+BITS = {"bits_per_weight": 4.5}
+
+
+def test_where_a_workbench_lies_counts_and_not_what_its_note_says(tmp_path: Path) -> None:
+    job = ShrinkToSize("/far/Tiny.gguf", "/etc/passwd", recipe="Q8_0", overwrite=True)
+    for name in ("x.gguf", "n" * 230 + ".gguf"):
+        bench = left_on_a_workbench(job, tmp_path / name)
+        (leftover,) = find_leftovers(tmp_path)
+        expected = msgspec.structs.replace(job, out=str(tmp_path / name), overwrite=False)
+        assert leftover.job == (expected if name == "x.gguf" else None)  # a hash tells no name
+        discard((leftover,))
+        assert not bench.exists()
+
+
+@pytest.mark.parametrize("change", [*HOSTILE.values(), lambda _: b"{}"], ids=[*HOSTILE, "empty"])
+def test_a_note_on_a_workbench_that_makes_no_sense(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    bench = left_on_a_workbench(ShrinkToSize("a", str(tmp_path / "x.gguf"), recipe="Q8_0"))
+    note = (bench / NOTE).read_bytes().replace(b'"ShrinkToSize"', b'"Shrink"')
+    (bench / NOTE).write_bytes(change(note))
+    (leftover,) = find_leftovers(tmp_path)
+    assert (leftover.job, leftover.title) == (None, "")
+    discard((leftover,))
+    assert not list(tmp_path.iterdir())
