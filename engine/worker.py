@@ -46,6 +46,7 @@ from engine.protocol import (
     Run,
     StepEvent,
 )
+from engine.quantize.ladder import Ladder
 from engine.quantize.quality import Quality
 from engine.quantize.recommend import Recommend
 from engine.quantize.shrink import Shrink
@@ -62,6 +63,7 @@ AnyJob = (
     | ShrinkToSize
     | Calibrate
     | Quality
+    | Ladder
     | Recommend
     | Detect
     | Fit

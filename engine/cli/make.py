@@ -1,4 +1,4 @@
-"""Verbs that make a model file, or judge one: convert, calibrate, shrink, quality."""
+"""Verbs that make a model file, or judge them: convert, calibrate, quality, ladder."""
 
 from __future__ import annotations
 
@@ -97,3 +97,32 @@ def quality(args: argparse.Namespace) -> Any:
             print(failure.words)
     told: dict[str, Any] = msgspec.to_builtins(report)
     return told | {"failures": msgspec.to_builtins(failures)}
+
+
+def ladder(args: argparse.Namespace) -> Any:
+    from engine.quantize.ladder import Ladder
+    from engine.quantize.report import comparison
+
+    job = Ladder(
+        source=str(args.source.absolute()),
+        text=str(args.text.absolute()),
+        methods=args.methods,
+        recipe=args.type,
+        effort=args.effort,
+        texts=tuple(str(text.absolute()) for text in args.calibration),
+        chunks=args.chunks,
+        folder=str(args.folder.absolute()) if args.folder else "",
+        n_threads=args.threads,
+    )
+    found = run_job(job, args)
+    if not args.json:
+        rows = [
+            (f"{rung.words}, {rung.types}", rung.size_bytes, rung.quality) for rung in found.rungs
+        ]
+        best = next(rung for rung in found.rungs if rung.method == found.best)
+        rows += [
+            (f"{best.words}, KV {cache.kv_type}", best.size_bytes, cache)
+            for cache in found.kv_caches[1:]
+        ]
+        print(comparison(rows))
+    return found

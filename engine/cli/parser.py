@@ -20,7 +20,7 @@ from engine.cli.library import (
     library_verify,
 )
 from engine.cli.lora import add_lora_options
-from engine.cli.make import calibrate, convert, quality, recommend
+from engine.cli.make import calibrate, convert, ladder, quality, recommend
 from engine.cli.models import devices, fit, inspect, selftest
 from engine.cli.shrink import STOCK, pin, shrink, size_bytes
 from engine.cli.talk import bench, chat
@@ -167,6 +167,17 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--probes", action="store_true", help="ask both small questions, too")
     sub.add_argument("--gate", type=_gate, default="off", metavar="LIMITS", help=_GATE)
 
+    sub = verb("ladder", ladder, "Shrink a model with each named method, and compare them.")
+    sub.add_argument("source", type=Path, help="a checkpoint folder or a 16/32-bit GGUF file")
+    sub.add_argument("--text", type=Path, required=True, help="to judge on")
+    sub.add_argument("--calibration", type=Path, nargs="+", default=(), metavar="FILE")
+    sub.add_argument("--methods", type=_names, default=(), metavar="A,B", help="default: all")
+    sub.add_argument("--type", default="Q4_K_M", help="whose types and size they are compared at")
+    sub.add_argument("--effort", choices=get_args(EffortName), default="balanced")
+    sub.add_argument("--chunks", type=_count, default=0, help="to judge on; 0 = the whole text")
+    sub.add_argument("--folder", type=Path, help="to work in; default: that of temporary files")
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+
 
 def _add_hub_verbs(verb: Callable[..., Any]) -> None:
     sub = verb("search", search, "Look for models on the Hugging Face Hub (or HF_ENDPOINT).")
@@ -232,6 +243,10 @@ def _bits(text: str) -> float:
 
 def _scale(text: str) -> float:
     return _number(text, float, -100, 100)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
 
 
 def _gate(text: str) -> Gate:

@@ -8,7 +8,7 @@ output: of the weights, and of the inputs too, which llama.cpp rounds to 8 bits 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from math import inf
@@ -32,6 +32,7 @@ N_WEIGHTS = 2**19
 """As many of each matrix, in whole rows, stand for all: their error is that of all to 0.3 %."""
 N_EXPERTS = 4  # of a tensor with many, those that see most tokens stand for all
 N_HELD_OUT = 256
+FORMS = ("AWQ", "SmoothQuant", "rms")
 LEAST_GAIN = 0.01
 """The share of the error that a fold has to take away."""
 SMALLEST, LARGEST = 1e-2, 1e2
@@ -70,14 +71,16 @@ def search_folds(
     *,
     n_weights: int = N_WEIGHTS,
     least_gain: float = LEAST_GAIN,
+    forms: Collection[str] = FORMS,
     n_threads: int = 1,
 ) -> Generator[Progress, None, tuple[Folded, ...]]:
     """Find the scales of those folds that gain something with the `types` of their tensors.
 
     `source` and `statistics` are those of the model as it is: folds do not depend on each other.
+    Scales of `forms` are tried.
     The result does not depend on `n_threads`. Raises what reading them raises.
     """
-    search = _Search(source, statistics, types, n_weights, least_gain)
+    search = _Search(source, statistics, types, n_weights, least_gain, forms)
     pool = ThreadPoolExecutor(max(1, n_threads), thread_name_prefix="fold")
     try:
         started = [pool.submit(search.find, fold) for fold in folds]
@@ -104,12 +107,14 @@ class _Search:
         types: Mapping[str, GgmlType],
         n_weights: int,
         least_gain: float,
+        forms: Collection[str],
     ) -> None:
         self.source = source
         self.statistics = statistics
         self.types = types
         self.n_weights = n_weights
         self.least_gain = least_gain
+        self.forms = forms
         self.tensors = {tensor.name: tensor for tensor in source.tensors}
         self.is_stopped = Event()
         self.reading = Lock()
@@ -123,7 +128,9 @@ class _Search:
             return None
         plain = _error(fold, samples, None)
         best = Folded(fold, _ones(fold))
-        for form, scales_of in _forms(fold, samples).items():
+        scales_of_form = _forms(fold, samples)
+        for form in self.forms:
+            scales_of = scales_of_form[form]
 
             def error_of(a: float, scales_of: ScalesOf = scales_of) -> float:
                 return inf if self.is_stopped.is_set() else _error(fold, samples, scales_of(a))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.ggml_types import GgmlType
+from engine.gguf_values import TensorInfo
 from engine.llama.ggml import quantize_rows
 from engine.quantize.rounding import Curvature, round_rows_from
 
@@ -51,6 +52,15 @@ def quantize_rows_hqq(
     flat = Curvature.flat(size)
     rounded = round_rows_from(ggml_type, weights, blocks, flat, n_threads)
     return rounded.reshape(stock.shape)
+
+
+def encode_hqq(
+    _tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], _start: int
+) -> NDArray[np.uint8]:
+    """Quantize rows as `write_model` asks: by HQQ where the type is one of it, else as ggml."""
+    if target in HQQ_TYPES:
+        return quantize_rows_hqq(target, rows)
+    return quantize_rows(target, rows)
 
 
 def _fit(

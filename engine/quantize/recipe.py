@@ -100,6 +100,7 @@ _SMALL_BLOCKS = {
     _T.Q4_K: _T.Q5_0,
     _T.Q5_K: _T.Q5_1,
     _T.Q6_K: _T.Q8_0,
+    _T.IQ4_XS: _T.IQ4_NL,
 }
 
 # Layer counts at which llama.cpp takes a model for a "70B", whose V is small and gets more bits.

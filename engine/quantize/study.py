@@ -6,7 +6,7 @@ Each figure is kept on the workbench as soon as it is known.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,20 +16,19 @@ import msgspec
 from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
 from engine.calibrate.texts import bundled_texts, split
-from engine.convert.job import plan as conversion_plan
 from engine.ggml_types import GgmlType
 from engine.gguf_header import DEFAULT_ALIGNMENT, aligned
 from engine.gguf_values import TensorInfo
 from engine.jobs import Progress, Step
 from engine.llama.free_text import write_freely
 from engine.llama.model import load_model
-from engine.model_writer import write_model
+from engine.model_writer import Plan, write_model
 from engine.quantize.allocate import Choice, Item
 from engine.quantize.candidates import Profile, candidate_types, coarse_type
 from engine.quantize.effort import Effort
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
-from engine.quantize.fold_search import search_folds
+from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
 from engine.quantize.rounding_errors import coarse_error, rounding_errors
 from engine.quantize.sensitivity import Group, Sensitivities
@@ -58,19 +57,22 @@ class Study:
         self.model = Path()
         self._texts: tuple[str, ...] = ()
 
-    def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
-        """Let the model read `texts` (none: those that come with Snug) and some of its own words.
-
-        A checkpoint is written as a GGUF file first, in the types it has.
-        """
+    def prepare(self, path: str) -> Generator[Step, None, Path]:
+        """Return the model as a GGUF file: a checkpoint is written as one, in the types it has."""
         self.model = Path(path)
         if self.model.is_dir():
             self.model = self._bench.path(MODEL)
             if not self.model.exists():
-                plan = conversion_plan(self._source, "AUTO")
+                tensors = tuple(self._source.tensors)
+                plan = Plan(dict(self._source.metadata), tensors, tensors, only_finite=True)
                 yield from write_model(
                     self._source, plan, str(self.model), "Preparing the model", self._n_threads
                 )
+        return self.model
+
+    def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
+        """Let it read `texts` (none: those that come with Snug) and some of its own words."""
+        yield from self.prepare(path)
         self._texts = tuple(texts) or bundled_texts()
         if self._effort.own_chunks:
             self._texts += ((yield from self._own_words()),)
@@ -165,15 +167,31 @@ class Study:
         possible = folds_of(self._source.metadata, self._source.tensors)
         known = self._bench.load(FOLDS, dict[str, list[float]])
         if known is None:
-            found = yield from search_folds(
-                possible, self._source, statistics, types, n_threads=self._n_threads or n_cores()
-            )
+            found = yield from self.search_folds(statistics, types)
             known = {folded.fold.name: folded.scales.tolist() for folded in found}
             self._bench.save(FOLDS, known)
         return tuple(
             Folded(fold, np.array(known[fold.name], np.float32))
             for fold in possible
             if fold.name in known
+        )
+
+    def search_folds(
+        self,
+        statistics: Statistics,
+        types: Mapping[str, GgmlType],
+        forms: Collection[str] = FORMS,
+    ) -> Generator[Step, None, tuple[Folded, ...]]:
+        """The same of `forms` of scales, without the workbench."""
+        return (
+            yield from search_folds(
+                folds_of(self._source.metadata, self._source.tensors),
+                self._source,
+                statistics,
+                types,
+                forms=forms,
+                n_threads=self._n_threads or n_cores(),
+            )
         )
 
     def items(
