@@ -107,7 +107,7 @@ class Ladder(Job, frozen=True):
         from engine.quantize.workbench import Workbench
 
         size_bytes = plan(source, recipe).size_bytes
-        study = Study(source, Workbench(folder), EFFORTS[self.effort], self.n_threads)
+        study = Study(source, Workbench(folder, None), EFFORTS[self.effort], self.n_threads)
         original = yield from study.prepare(self.source)
         statistics: Statistics | None = None
         reference = yield from Reference.open(
@@ -128,7 +128,7 @@ class Ladder(Job, frozen=True):
                     made.replace(path)
                 made.unlink(missing_ok=True)
             assert best  # there is a method
-            caches = (best.quality,)
+            caches: tuple[QualityReport, ...] = (best.quality,)
             for kv_type in _kv_types(source):
                 caches += ((yield from reference.compare(str(path), kv_type)),)
             return Rungs(tuple(climbed), size_bytes, best.method, caches)
