@@ -21,20 +21,24 @@ N_SURVEYED = 32
 
 
 class Collector:
-    """A model that reads chunks of `n_ctx` tokens. For one thread at a time, except `interrupt`."""
+    """A model that reads chunks of `n_ctx` tokens, up to `n_together` at once.
 
-    def __init__(self, model: Model, n_ctx: int, n_threads: int) -> None:
+    For one thread at a time, except `interrupt`.
+    """
+
+    def __init__(self, model: Model, n_ctx: int, n_threads: int, n_together: int = 1) -> None:
         """Raises OutOfMemory. The model stays with the caller."""
         self._vocabulary = model.vocabulary
         self._name = model.path.name
         self._context = Context(
             model,
-            n_ctx,
+            n_ctx * n_together,
             n_threads=n_threads,
-            n_batch=n_ctx,
-            n_ubatch=n_ctx,
-            n_outputs_max=n_ctx,
+            n_batch=n_ctx * n_together,
+            n_ubatch=n_ctx * n_together,
+            n_outputs_max=n_ctx * n_together,
             observer=Observer(self._wants, self._see),
+            n_sequences=n_together,
         )
         self.n_threads = self._context.n_threads
         self._look: _Survey | _Reading | None = None
@@ -57,20 +61,24 @@ class Collector:
 
     def collect(
         self,
-        chunk: Sequence[int],
+        chunks: Sequence[Sequence[int]],
         inputs: Sequence[Input],
         sums: Sums,
         is_held_out: NDArray[np.bool_],
     ) -> bool:
-        """Read `chunk` and add what flows into `inputs` to `sums`; False if interrupted.
+        """Read `chunks` and add what flows into `inputs` to `sums`; False if interrupted.
 
-        The first token gives way to BOS, if the model adds one. `is_held_out` [n_tokens] tells
-        which tokens go into the sample instead. Raises CorruptFile, InferenceError.
+        The first token of each gives way to BOS, if the model adds one. `is_held_out` [n_tokens]
+        tells which tokens go into the sample instead. Raises CorruptFile, InferenceError.
         """
-        tokens = list(chunk)
-        if self._vocabulary.adds_bos:
-            tokens[0] = self._vocabulary.bos
-        return self._read(tokens, _Reading(inputs, sums, is_held_out))
+        tokens = [list(chunk) for chunk in chunks]
+        for chunk in tokens if self._vocabulary.adds_bos else ():
+            chunk[0] = self._vocabulary.bos
+        look = _Reading(inputs, sums, is_held_out)
+        if len(tokens) == 1:
+            return self._read(tokens[0], look)
+        self._look = look
+        return self._context.read_together(tokens)
 
     def interrupt(self) -> None:
         """Stop `collect`, from any thread; it stays stopped."""

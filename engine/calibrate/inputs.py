@@ -15,6 +15,12 @@ from engine.gguf_values import TensorInfo, Value, ValueType
 MOST_MOMENT_BYTES = 256 << 20
 """What the second moment of one input may take; of a larger one only blocks are kept."""
 SMALLEST_BLOCK = 256
+MOST_IN_MEMORY = 256 << 20
+"""What all second moments may take where they are added to chunk by chunk."""
+MOST_TOKENS = 4096
+"""That are read at once for larger ones: the disk is read and written once for all of them."""
+MOST_LOGIT_BYTES = 512 << 20
+"""What their logits may take, which llama.cpp computes along the way."""
 
 KEY = "snug.calibration.key"
 TENSORS = "snug.calibration.tensors"
@@ -83,6 +89,15 @@ def describe(
         TENSORS: Value.array(ValueType.STRING, [tensor for tensor, _ in shared]),
         INPUTS: Value.array(ValueType.STRING, [name for _, name in shared]),
     }
+
+
+def together(inputs: Sequence[Input], n_ctx: int, n_chunks: int, n_vocab: int) -> int:
+    """How many of `n_chunks` chunks of `n_ctx` tokens are read at once."""
+    n_bytes = sum(4 * one.n_matrices * one.n_cols * one.n_block for one in inputs)
+    if n_bytes <= MOST_IN_MEMORY:
+        return 1
+    n_tokens = min(MOST_TOKENS, MOST_LOGIT_BYTES // (4 * n_vocab))
+    return max(1, min(n_chunks, n_tokens // n_ctx))
 
 
 def held_out_tokens(n_tokens: int, n_wanted: int) -> list[int]:

@@ -136,23 +136,29 @@ class Calibrate(Job, frozen=True):
         import numpy as np
 
         from engine.calibrate.collect import Collector
-        from engine.calibrate.inputs import describe, held_out_tokens
+        from engine.calibrate.inputs import describe, held_out_tokens, together
         from engine.calibrate.sums import new_statistics
         from engine.calibrate.texts import split
 
-        collector = Collector(model, self.n_ctx, self.n_threads)
-        # One thread for all chunks: each new one would cost ggml a new set of OpenMP threads.
-        with closing(collector), ThreadPoolExecutor(1, thread_name_prefix="calibrate") as thread:
-            reading = Progress("Reading the texts", 0, None, "tokens")
+        reading = Progress("Reading the texts", 0, None, "tokens")
+        surveyor = Collector(model, self.n_ctx, self.n_threads)
+        with closing(surveyor), ThreadPoolExecutor(1, thread_name_prefix="survey") as thread:
             splitting = thread.submit(
                 split, texts, model.vocabulary, model.chat_template, self.n_ctx
             )
             chunks = (yield from _wait(splitting, reading))[: self.chunks or None]
-            inputs = yield from _wait(thread.submit(collector.survey, chunks[0]), reading)
+            inputs = yield from _wait(thread.submit(surveyor.survey, chunks[0]), reading)
+        n_vocab = model.vocabulary.n_tokens
+        n_together = (
+            together(inputs, self.n_ctx, len(chunks), n_vocab) if not model.has_state else 1
+        )
+        collector = Collector(model, self.n_ctx, self.n_threads, n_together)
+        # One thread for all chunks: each new one would cost ggml a new set of OpenMP threads.
+        with closing(collector), ThreadPoolExecutor(1, thread_name_prefix="calibrate") as thread:
             n_tokens = len(chunks) * self.n_ctx
             held_out = held_out_tokens(n_tokens, self.n_held_out)
-            is_held_out = np.zeros(n_tokens, np.bool_)
-            is_held_out[held_out] = True
+            is_held_out = np.zeros((len(chunks), self.n_ctx), np.bool_)
+            is_held_out.reshape(-1)[held_out] = True
             names = [text.name for text in texts]
             metadata = describe(
                 inputs, key=key, datasets=names, n_chunks=len(chunks), n_ctx=self.n_ctx
@@ -165,12 +171,12 @@ class Calibrate(Job, frozen=True):
                 collector.n_threads,
                 overwrite=self.overwrite,
             ) as sums:
-                for start in range(0, n_tokens, self.n_ctx):
-                    done = Progress("Calibrating", start, n_tokens, "tokens")
+                for start in range(0, len(chunks), n_together):
+                    done = Progress("Calibrating", start * self.n_ctx, n_tokens, "tokens")
                     yield done
-                    chunk = chunks[start // self.n_ctx]
-                    apart = is_held_out[start : start + self.n_ctx]
-                    future = thread.submit(collector.collect, chunk, inputs, sums, apart)
+                    some = chunks[start : start + n_together]
+                    apart = is_held_out[start : start + n_together].reshape(-1)
+                    future = thread.submit(collector.collect, some, inputs, sums, apart)
                     yield from _wait(future, done, collector)
                 yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
 

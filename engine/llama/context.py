@@ -48,10 +48,12 @@ class Context:
         n_outputs_max: int = 1,
         kv_type: KvType = "f16",
         observer: Watcher | None = None,
+        n_sequences: int = 1,
     ) -> None:
         """Raises OutOfMemory when the KV cache or the buffers cannot be had.
 
-        An `observer` slows the computation down; what it raises, `decode` raises.
+        An `observer` slows the computation down; what it raises, `decode` raises. `n_sequences` can
+        be read together; `n_ctx` is for all of them.
         """
         self._library = library()
         self._c = self._library.c
@@ -66,6 +68,9 @@ class Context:
         params.n_batch = n_batch
         params.n_ubatch = n_ubatch
         params.n_outputs_max = n_outputs_max
+        if n_sequences > 1:
+            params.n_seq_max = n_sequences
+            params.kv_unified = True  # the tokens are computed in the order in which they come
         params.n_threads = params.n_threads_batch = self.n_threads
         params.no_perf = True
         set_kv_type(params, kv_type)
@@ -118,6 +123,31 @@ class Context:
             hint="Start a new chat, or load the model again.",
             details="\n".join([f"llama_decode returned {status}", *lines]),
         )
+
+    def read_together(self, sequences: Sequence[Sequence[int]]) -> bool:
+        """Read several texts from an empty cache at once, as rows of tokens one after the other.
+
+        False if aborted. All logits are computed, and forgotten. Raises InferenceError.
+        """
+        self.clear()
+        batch = self._c.llama_batch_init(sum(map(len, sequences)), 0, 1)
+        try:
+            for number, tokens in enumerate(sequences):
+                for position, token in enumerate(tokens):
+                    i = batch.n_tokens
+                    batch.token[i], batch.pos[i], batch.logits[i] = token, position, 1
+                    batch.n_seq_id[i], batch.seq_id[i][0] = 1, number
+                    batch.n_tokens += 1
+            status: int = self._c.llama_decode(self._handle, batch)
+        finally:
+            self._c.llama_batch_free(batch)
+        if self._observer:
+            self._observer.raise_error()
+        if status not in {0, _ABORTED}:
+            raise InferenceError(
+                "The model could not read the text.", details=f"llama_decode returned {status}"
+            )
+        return status == 0
 
     def use_threads(self, n_threads: int) -> None:
         """Compute what follows with `n_threads`."""

@@ -49,6 +49,14 @@ class Model:
         pre = file.get("tokenizer.ggml.pre")
         self.vocabulary = Vocabulary(self._c.llama_model_get_vocab(handle), str(pre))
 
+    @property
+    def has_state(self) -> bool:
+        """Whether it goes on from a state, like Mamba, not only from a cache of all tokens."""
+        return bool(
+            self._c.llama_model_is_recurrent(self.handle)
+            or self._c.llama_model_is_hybrid(self.handle)
+        )
+
     def close(self) -> None:
         if self.handle:
             self._c.llama_model_free(self.handle)

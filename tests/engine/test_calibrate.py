@@ -438,3 +438,21 @@ def test_a_model_that_computes_no_numbers(tiny_gguf: Path, tmp_path: Path, text:
     with pytest.raises(CorruptFile, match=r"blk\.1\.ffn_down\.weight is infinite"):
         calibrate(broken, tmp_path / "a.gguf", text)
     assert not (tmp_path / "a.gguf").exists()
+
+
+def test_chunks_that_are_read_together_give_the_same(
+    tiny_gguf: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone, at_once = tmp_path / "alone.gguf", tmp_path / "at-once.gguf"
+    calibrate(tiny_gguf, alone, text, chunks=5)
+    monkeypatch.setattr(inputs, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(inputs, "MOST_TOKENS", 3 * N_CTX)
+    calibrate(tiny_gguf, at_once, text, chunks=5)
+    with Statistics.open(alone) as one, Statistics.open(at_once) as other:
+        assert one.tensors == other.tensors
+        for tensor in one.tensors:
+            assert (one.n_tokens(tensor) == other.n_tokens(tensor)).all()
+            moment, same = known(one.second_moment(tensor)), known(other.second_moment(tensor))
+            assert np.abs(moment - same).max() < EPSILON * np.abs(moment).max()
+            sample, same = known(one.held_out(tensor)), known(other.held_out(tensor))
+            assert np.abs(sample - same).max() < EPSILON * np.abs(sample).max()
