@@ -9,19 +9,33 @@ import msgspec
 EffortName = Literal["fast", "balanced", "best"]
 
 
+# A core of a server reads 70e9 weights times tokens a second, with the second moments half of that,
+# and rounds 1 to 3 million weights. Of 15 minutes on 8 cores, which are to do for 8e9 weights, the
+# rounding alone takes 7 with one sweep; this is what can be read in 4, weights times tokens:
+READABLE = 1.1e14
+CHUNK_TOKENS = 512
+FEWEST_CHUNKS = 8
+FEWEST_TO_JUDGE = 4
+FEWEST_RUNS = 9  # one for each kind of tensor in most models
+MOST_WITH_REFITS = 3e9
+PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
+
+
 class Effort(msgspec.Struct, frozen=True):
     """`chunks` of 512 tokens to calibrate with, 0 = all; `own_chunks` of them the model writes.
 
     At most `most_runs` runs of `run_chunks` chunks tell what tensors matter: with more tensors than
-    runs, those of one role in neighbouring layers go together. `sweeps` and `refits` are
-    `round_rows`'s; `folds` tells whether scales are looked for that can move. The result is
-    compared on `judge_chunks`.
+    runs, those of one role in neighbouring layers go together. `sample_rows` of each tensor and
+    `held_out` inputs tell what a type does to it. `sweeps` and `refits` are `round_rows`'s; `folds`
+    tells whether scales are looked for that can move. The result is compared on `judge_chunks`.
     """
 
     chunks: int
     own_chunks: int
     most_runs: int
     run_chunks: int
+    sample_rows: int
+    held_out: int
     sweeps: int
     refits: int
     folds: bool
@@ -34,6 +48,8 @@ EFFORTS: dict[EffortName, Effort] = {
         own_chunks=0,
         most_runs=16,
         run_chunks=2,
+        sample_rows=192,
+        held_out=512,
         sweeps=1,
         refits=0,
         folds=False,
@@ -44,6 +60,8 @@ EFFORTS: dict[EffortName, Effort] = {
         own_chunks=128,
         most_runs=128,
         run_chunks=8,
+        sample_rows=192,
+        held_out=512,
         sweeps=2,
         refits=2,
         folds=False,
@@ -54,9 +72,53 @@ EFFORTS: dict[EffortName, Effort] = {
         own_chunks=192,
         most_runs=512,
         run_chunks=16,
+        sample_rows=192,
+        held_out=512,
         sweeps=3,
         refits=2,
         folds=True,
         judge_chunks=24,
     ),
 }
+"""For small models; see `effort_for`."""
+
+
+def effort_for(name: EffortName, n_parameters: int) -> Effort:
+    """The effort `name` for a model of `n_parameters`: a large one gets less for each of them.
+
+    So that `balanced` takes no more than 15 minutes for 8 billion on 8 cores, `fast` about half of
+    it and `best` hours (docs/measured.md, Shrinking at scale). Least is taken from what
+    the result depends on most: the rounding; most from reading, whose figures are means already.
+    """
+    effort = EFFORTS[name]
+    size = n_parameters / PATIENCE[name]
+    n_chunks = int(READABLE / CHUNK_TOKENS / max(1, size))
+    usual = effort.chunks + effort.own_chunks + effort.run_chunks * (effort.most_runs + 1)
+    usual += 2 * effort.judge_chunks
+    if n_chunks < usual:
+        effort = _reading(effort, n_chunks)
+    if size > MOST_WITH_REFITS:
+        effort = msgspec.structs.replace(
+            effort, sample_rows=64, held_out=128, sweeps=min(1, effort.sweeps), refits=0
+        )
+    return effort
+
+
+def _reading(effort: Effort, n_chunks: int) -> Effort:
+    """`effort` with about `n_chunks` to read: a third to calibrate with."""
+    most = effort.chunks or n_chunks
+    chunks = min(most, max(FEWEST_CHUNKS, n_chunks // 3))
+    # Writing a chunk takes as long as reading several: a large model learns nothing of itself.
+    own_chunks = min(effort.own_chunks, chunks // 4) if chunks >= 4 * FEWEST_CHUNKS else 0
+    judge_chunks = min(effort.judge_chunks, max(FEWEST_TO_JUDGE, n_chunks // 6))
+    to_run = n_chunks - chunks - own_chunks - 2 * judge_chunks
+    run_chunks = min(effort.run_chunks, max(1, to_run // (4 * FEWEST_RUNS)))
+    most_runs = min(effort.most_runs, max(FEWEST_RUNS, to_run // run_chunks - 1))
+    return msgspec.structs.replace(
+        effort,
+        chunks=chunks,
+        own_chunks=own_chunks,
+        run_chunks=run_chunks,
+        most_runs=most_runs,
+        judge_chunks=judge_chunks,
+    )

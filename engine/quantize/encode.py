@@ -16,7 +16,13 @@ import msgspec
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
 from engine.quantize.matrices import n_matrices, parts
-from engine.quantize.rounding import SCALAR_TYPES, Curvature, keep_better, round_rows
+from engine.quantize.rounding import (
+    SCALAR_TYPES,
+    Curvature,
+    keep_better,
+    round_rows,
+    round_rows_from,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,11 +44,15 @@ class Care(msgspec.Struct, frozen=True):
 
 
 class Encoder:
-    """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time."""
+    """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time.
 
-    def __init__(self, statistics: InputStatistics | None, care: Care) -> None:
+    `n_threads` prepare what all the rows of a matrix need, while whoever has such rows waits.
+    """
+
+    def __init__(self, statistics: InputStatistics | None, care: Care, n_threads: int = 1) -> None:
         self._statistics = statistics
         self._care = care
+        self._n_threads = n_threads
         self._lock = threading.Lock()
         self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
 
@@ -109,23 +119,33 @@ class Encoder:
         if not columns:
             return stock
         ours = np.concatenate(
-            [
-                round_rows(
-                    target,
-                    np.ascontiguousarray(rows[:, one.first : one.last]),
-                    one.curvature,
-                    importance[one.first : one.last],
-                    sweeps=self._care.sweeps,
-                    refits=self._care.refits,
-                )
-                for one in columns
-            ],
+            [self._round(target, rows, stock, importance, one) for one in columns],
             axis=1,
         )
         held_out = self._statistics.held_out(name, i_matrix)
         if held_out is None or not len(held_out):
             return ours
         return keep_better(target, rows, ours, stock, held_out)
+
+    def _round(
+        self,
+        target: GgmlType,
+        rows: NDArray[np.float32],
+        stock: NDArray[np.uint8],
+        importance: NDArray[np.float32],
+        one: _Columns,
+    ) -> NDArray[np.uint8]:
+        import numpy as np
+
+        rows = np.ascontiguousarray(rows[:, one.first : one.last])
+        importance = importance[one.first : one.last]
+        sweeps, refits = self._care.sweeps, self._care.refits
+        if not importance.any():  # ggml has stored nothing but zeros
+            return round_rows(target, rows, one.curvature, importance, sweeps=sweeps, refits=refits)
+        places = slice(target.row_bytes(one.first), target.row_bytes(one.last))
+        return round_rows_from(
+            target, rows, stock[:, places], one.curvature, sweeps=sweeps, refits=refits
+        )
 
     def _columns(self, name: str, i_matrix: int) -> list[_Columns]:
         """The curvatures of a matrix; computed once, while other threads that want it wait."""
@@ -141,7 +161,9 @@ class Encoder:
             self._curvatures.move_to_end(key)
             if is_new:  # under the lock: the statistics are read by one thread at a time
                 try:
-                    future.set_result(_curvatures(self._statistics, name, i_matrix))
+                    future.set_result(
+                        _curvatures(self._statistics, name, i_matrix, self._n_threads)
+                    )
                 except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
                     future.set_exception(error)
         return future.result()
@@ -155,11 +177,14 @@ class _Columns(msgspec.Struct, frozen=True):
     curvature: Curvature
 
 
-def _curvatures(statistics: InputStatistics, name: str, i_matrix: int) -> list[_Columns]:
+def _curvatures(
+    statistics: InputStatistics, name: str, i_matrix: int, n_threads: int
+) -> list[_Columns]:
     blocks = statistics.second_moment_blocks(name, i_matrix)
     n_tokens = int(statistics.n_tokens(name)[i_matrix])
     found: list[_Columns] = []
     for block in blocks or []:
         first = found[-1].last if found else 0
-        found.append(_Columns(first, first + len(block), Curvature.of(block, n_tokens, DAMPING)))
+        curvature = Curvature.of(block, n_tokens, DAMPING, n_threads)
+        found.append(_Columns(first, first + len(block), curvature))
     return found

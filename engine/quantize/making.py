@@ -25,6 +25,7 @@ from engine.quantize.reference import Reference
 from engine.quantize.report import Candidate, ShrinkReport, Stage, TensorLine
 from engine.quantize.rounding import SCALAR_TYPES
 from engine.quantize.study import Study
+from engine.workers import n_cores
 
 if TYPE_CHECKING:
     from engine.calibrate.statistics import Statistics
@@ -137,7 +138,9 @@ class Making:
                     "Shrinking",
                     self._job.n_threads,
                     note=self._bench.note(chosen.plan.size_bytes),
-                    encode=Encoder(chosen.statistics, care).encode,
+                    encode=Encoder(
+                        chosen.statistics, care, self._job.n_threads or n_cores()
+                    ).encode,
                 )
         quality = None
         if self._job.judges:

@@ -6,10 +6,8 @@ llama.cpp does before it multiplies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
-
-import msgspec
 
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
@@ -26,21 +24,12 @@ if TYPE_CHECKING:
     from engine.quantize.fold import InputStatistics
     from engine.source import ModelSource
 
-SAMPLE_ROWS = 192
 SAMPLE_MATRICES = 6
-STRETCH = 24
-
-
-class RoundingErrors(msgspec.Struct, frozen=True):
-    """The part of a tensor's output energy that each type changes; `coarse`, one by ggml alone."""
-
-    tensor: str
-    coarse: float
-    by_type: dict[str, float]
+STRETCHES = 8
 
 
 class _Sample(NamedTuple):
-    """Rows of a matrix from row `start` of the tensor on, and inputs that were held out.
+    """Rows of a matrix that begins at row `start` of the tensor, and inputs that were held out.
 
     Without `inputs`, [n_samples, n_cols], it is a table whose rows are looked up.
     """
@@ -56,67 +45,63 @@ def coarse_error(
     coarse: GgmlType,
     encoder: Encoder,
     statistics: InputStatistics | None,
+    n_rows: int,
 ) -> float:
-    """The error of ggml's own rounding to `coarse`, with the inputs as they are."""
-    samples = list(_samples(source, tensor, statistics))
-    changed = 0.0
-    for sample in samples:
+    """The error of ggml's own rounding to `coarse`, with the inputs as they are.
+
+    About `n_rows` rows of the tensor are rounded.
+    """
+    changed = whole = 0.0
+    for sample in _samples(source, tensor, statistics, n_rows):
         stored = encoder.stock(tensor, coarse, sample.rows, sample.start)
         delta = sample.rows - dequantize_rows(coarse, stored)
         changed += _energy(_output(delta, sample.inputs))
-    return _share(changed, samples)
+        whole += _energy(_output(sample.rows, sample.inputs))
+    return changed / whole if whole > 0 else 0.0
 
 
-def rounding_errors(
+def rounding_error(
     source: ModelSource,
     tensor: TensorInfo,
-    types: Sequence[GgmlType],
+    target: GgmlType,
     encoder: Encoder,
     statistics: InputStatistics | None,
-) -> dict[str, float]:
-    """The error of rounding `tensor` to each of `types`, by name."""
-    samples = list(_samples(source, tensor, statistics))
-    return {
-        target.name: _share(
-            sum(_changed(tensor, sample, target, encoder) for sample in samples), samples
-        )
-        for target in types
-    }
-
-
-def _changed(tensor: TensorInfo, sample: _Sample, target: GgmlType, encoder: Encoder) -> float:
+    n_rows: int,
+) -> float:
+    """The error of rounding about `n_rows` rows of `tensor` to `target`."""
     if target.is_float:
         return 0.0
-    stored = encoder.encode(tensor, target, sample.rows, sample.start)
-    rounded = dequantize_rows(target, stored)
-    if sample.inputs is None:
-        return _energy(sample.rows - rounded)
-    exact = _output(sample.rows, sample.inputs)
-    return _energy(exact - _output(rounded, rounded_input(sample.inputs, target)))
-
-
-def _share(changed: float, samples: Sequence[_Sample]) -> float:
-    whole = sum(_energy(_output(sample.rows, sample.inputs)) for sample in samples)
+    changed = whole = 0.0
+    for sample in _samples(source, tensor, statistics, n_rows):
+        stored = encoder.encode(tensor, target, sample.rows, sample.start)
+        rounded, inputs = dequantize_rows(target, stored), sample.inputs
+        exact = _output(sample.rows, inputs)
+        inputs = None if inputs is None else rounded_input(inputs, target)
+        changed += _energy(exact - _output(rounded, inputs))
+        whole += _energy(exact)
     return changed / whole if whole > 0 else 0.0
 
 
 def _samples(
-    source: ModelSource, tensor: TensorInfo, statistics: InputStatistics | None
+    source: ModelSource, tensor: TensorInfo, statistics: InputStatistics | None, n_wanted: int
 ) -> Iterator[_Sample]:
-    """Stretches of rows, spread over the tensor."""
+    """Rows of some matrices, in stretches that are spread over each: whole tiles of the kernels."""
+    import numpy as np
+
     n_rows, n_all = rows_of_matrix(tensor), n_matrices(tensor)
     matrices = sorted({i * n_all // SAMPLE_MATRICES for i in range(SAMPLE_MATRICES)})
-    n_stretches = max(1, SAMPLE_ROWS // len(matrices) // STRETCH)
+    n_stretch = max(1, n_wanted // len(matrices) // STRETCHES)
     for i_matrix in matrices:
         inputs = statistics.held_out(tensor.name, i_matrix) if statistics else None
         inputs = inputs if inputs is not None and len(inputs) else None
         begun = i_matrix * n_rows
-        for i in range(n_stretches):
-            first, last = (k * n_rows // n_stretches for k in (i, i + 1))
-            last = min(last, first + STRETCH)
+        stretches = []
+        for i in range(STRETCHES):
+            first, last = (k * n_rows // STRETCHES for k in (i, i + 1))
+            last = min(last, first + n_stretch)
             if last > first:
-                rows = source.rows(tensor, begun + first, begun + last)
-                yield _Sample(begun + first, rows, inputs)
+                stretches.append(source.rows(tensor, begun + first, begun + last))
+        yield _Sample(begun, np.concatenate(stretches), inputs)
 
 
 def _output(rows: NDArray[np.float32], inputs: NDArray[np.float32] | None) -> NDArray[np.float32]:

@@ -129,6 +129,7 @@ class Sensitivities:
             rows = self._source.rows(tensor, start, stop)
             coarse = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
             self._write(tensor, start, from_float32(coarse, tensor.type))
+            self._source.forget()  # beside the loaded model it would be there twice
 
     def _restore(self, tensor: TensorInfo) -> None:
         import numpy as np
@@ -137,6 +138,7 @@ class Sensitivities:
             self._write(
                 tensor, start, np.frombuffer(self._source.raw(tensor, start, stop), np.uint8)
             )
+            self._source.forget()
 
     def _write(self, tensor: TensorInfo, start: int, data: NDArray[np.generic]) -> None:
         import numpy as np

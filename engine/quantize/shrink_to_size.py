@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Pin
-from engine.quantize.effort import EFFORTS, EffortName
+from engine.quantize.effort import EffortName, effort_for
 from engine.quantize.figures import QualityReport
 from engine.quantize.gate import Failure, Gate
 
@@ -116,7 +116,8 @@ class ShrinkToSize(Job, frozen=True):
     def _make(self, source: ModelSource, bench: Workbench) -> Generator[Step, None, Made]:
         from engine.quantize.making import Making
 
-        making = Making(self, EFFORTS[self.effort], source, bench)
+        n_parameters = sum(tensor.n_elements for tensor in source.tensors)
+        making = Making(self, effort_for(self.effort, n_parameters), source, bench)
         try:
             return (yield from making.run())
         finally:

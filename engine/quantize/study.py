@@ -30,7 +30,7 @@ from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
 from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
-from engine.quantize.rounding_errors import coarse_error, rounding_errors
+from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities
 from engine.quantize.workbench import Workbench
 from engine.workers import in_order, n_cores, threads, wait
@@ -84,6 +84,7 @@ class Study:
             chunks=self._effort.chunks,
             n_ctx=N_CTX,
             n_threads=self._n_threads,
+            n_held_out=self._effort.held_out,
             overwrite=True,
         ).run()
         return Statistics.open(statistics)
@@ -118,8 +119,14 @@ class Study:
         for done, tensor in enumerate(tensors):
             yield Progress("Looking at the tensors", done, len(tensors), "tensors")
             errors[tensor.name] = coarse_error(
-                self._source, tensor, coarse[tensor.name], encoder, statistics
+                self._source,
+                tensor,
+                coarse[tensor.name],
+                encoder,
+                statistics,
+                self._effort.sample_rows,
             )
+            self._source.forget()
         groups = grouped(tensors, self._effort.most_runs)
         known = {g.tensors: g for g in self._bench.load(MATTERS, list[Group]) or []}
         if any(names_of(group) not in known for group in groups):
@@ -217,18 +224,25 @@ class Study:
             )
             for tensor in tensors
         }
-        encoder = Encoder(statistics, care)
-
-        def measure(tensor: TensorInfo) -> dict[str, float]:
-            return rounding_errors(source, tensor, types[tensor.name], encoder, statistics)
-
         n_threads = self._n_threads or n_cores()
+        encoder = Encoder(statistics, care, n_threads)
         unknown = [tensor for tensor in tensors if tensor.name not in known]
+
+        def measure(one: tuple[TensorInfo, GgmlType]) -> float:
+            rows = self._effort.sample_rows
+            return rounding_error(source, *one, encoder, statistics, rows)
+
+        # The types of one tensor together: what they need of its inputs takes memory.
+        pairs = [(tensor, target) for tensor in unknown for target in types[tensor.name]]
+        errors: dict[str, float] = {}
         with threads(n_threads, "types") as pool:
-            for tensor, future in in_order(pool, measure, unknown, n_threads + 1):
+            for (tensor, target), future in in_order(pool, measure, pairs, n_threads + 1):
                 done = Progress("Trying types", len(known), len(tensors), "tensors")
-                known[tensor.name] = yield from wait(future, done)
-                self._bench.save(name, known)
+                errors[target.name] = yield from wait(future, done)
+                if len(errors) == len(types[tensor.name]):
+                    known[tensor.name], errors = errors, {}
+                    self._bench.save(name, known)
+                    source.forget()
         return [
             Item(
                 tensor.name,

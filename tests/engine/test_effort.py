@@ -1,0 +1,47 @@
+"""How much a shrink to a size does, by the size of the model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from engine.quantize.effort import EFFORTS, Effort, EffortName, effort_for
+
+SIZES = [int(10 ** (7 + i / 8)) for i in range(33)]  # ten million to a hundred billion
+
+
+def n_read(effort: Effort) -> int:
+    runs = effort.run_chunks * (effort.most_runs + 1)
+    return effort.chunks + effort.own_chunks + runs + 2 * effort.judge_chunks
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_small_models_get_the_whole_effort(name: EffortName) -> None:
+    assert effort_for(name, 50_000_000) == EFFORTS[name]
+    assert effort_for(name, 0) == EFFORTS[name]
+
+
+@pytest.mark.parametrize("name", EFFORTS)
+def test_large_models_get_enough_to_tell_something(name: EffortName) -> None:
+    for size in SIZES:
+        effort, usual = effort_for(name, size), EFFORTS[name]
+        assert effort.chunks == usual.chunks or effort.chunks >= 8
+        assert effort.most_runs >= 9
+        assert effort.run_chunks >= 1
+        assert effort.judge_chunks >= 4
+        assert effort.sample_rows >= 64
+
+
+def test_what_balanced_reads_grows_no_further_than_8_billion_can_have() -> None:
+    most = n_read(effort_for("balanced", 8_000_000_000)) * 8_000_000_000
+    for size in (size for size in SIZES if size < 8_000_000_000):
+        assert n_read(effort_for("balanced", size)) * size <= 1.2 * most
+
+
+def test_a_larger_model_never_gets_more() -> None:
+    efforts = [effort_for("balanced", size) for size in SIZES]
+    for smaller, larger in pairwise(efforts):
+        assert n_read(larger) <= n_read(smaller)
+        assert larger.sweeps <= smaller.sweeps
+        assert larger.refits <= smaller.refits
