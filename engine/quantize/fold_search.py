@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from engine.ggml_types import GgmlType
 from engine.jobs import Progress
 from engine.quantize.fold import Columns, Fold, Folded, InputStatistics, n_matrices
+from engine.quantize.rounding import product
 
 if TYPE_CHECKING:
     import numpy as np
@@ -250,6 +251,8 @@ def _error(fold: Fold, samples: Sequence[_Sample], scales: NDArray[np.float32] |
 
 
 def _error_of(sample: _Sample, factors: NDArray[np.float32]) -> float:
+    import numpy as np
+
     from engine.llama.ggml import dequantize_rows, quantize_rows
 
     importance = sample.input.importance / factors**2
@@ -259,9 +262,8 @@ def _error_of(sample: _Sample, factors: NDArray[np.float32]) -> float:
     of_inputs = 0.0
     if len(sample.input.held_out):
         x = sample.input.held_out / factors
-        of_inputs = float(
-            (((x - rounded_input(x, sample.type)) @ rounded.T) ** 2).sum(axis=1).mean()
-        )
+        changes = product(x - rounded_input(x, sample.type), rounded.T)
+        of_inputs = float(np.square(changes, dtype=np.float64).sum() / len(x))
     return (of_weights + of_inputs) / max(_mean_square(sample, sample.rows), 1e-30)
 
 
@@ -272,7 +274,7 @@ def _mean_square(sample: _Sample, rows: NDArray[np.float32]) -> float:
     total, first = 0.0, 0
     for moment in sample.input.moments:
         part = rows[:, first : first + len(moment)]
-        total += float(((part @ moment) * part).sum())
+        total += float((product(part, moment) * part).sum())
         first += len(moment)
     return total
 
