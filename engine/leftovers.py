@@ -137,6 +137,7 @@ def unfinished(models_folder: Path) -> Iterator[Path]:
         for path in items(folder):
             is_partial = path.suffix == PARTIAL and is_file(path)
             is_workbench = path.name.startswith(workbench.WORK) and is_dir(path)
+            is_workbench = is_workbench and not path.is_symlink()
             is_begun = path.name.startswith(STAGING) or path.name == MOVING
             if is_partial or is_workbench or is_begun:
                 yield path

@@ -170,7 +170,7 @@ def _encode(
         from engine.llama.ggml import is_valid
 
         if not is_valid(chunk.new.type, data):
-            raise _corrupt(chunk.old)
+            raise corrupt(chunk.old)
     return data
 
 
@@ -203,10 +203,11 @@ def _quantized(source: ModelSource, encode: Encode, chunk: Chunk) -> NDArray[np.
     try:  # ggml has seen to it that they are finite
         return encode(chunk.old, chunk.new.type, rows, chunk.start).reshape(-1)
     except UnsupportedTensor as error:
-        raise _corrupt(chunk.old) from error
+        raise corrupt(chunk.old) from error
 
 
-def _corrupt(tensor: TensorInfo) -> CorruptFile:
+def corrupt(tensor: TensorInfo) -> CorruptFile:
+    """What is raised for a tensor with NaN or infinity in it."""
     return CorruptFile(
         f"The tensor {tensor.name} holds numbers that are infinite, or not numbers at all.",
         hint="The file is damaged or was not converted well: get it again.",

@@ -15,6 +15,7 @@ import msgspec
 
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
+from engine.model_writer import corrupt
 from engine.quantize.matrices import n_matrices, parts
 from engine.quantize.rounding import (
     SCALAR_TYPES,
@@ -61,10 +62,12 @@ class Encoder:
     ) -> NDArray[np.uint8]:
         """Encode rows of `tensor` from its row `start` on: [n_rows, n_cols] -> [n_rows, row_bytes].
 
-        Raises UnsupportedTensor as `quantize_rows`, CorruptFile for damaged statistics.
+        Raises UnsupportedTensor as `quantize_rows`, CorruptFile for damaged statistics and for rows
+        that hold NaN or infinity.
         """
         import numpy as np
 
+        _require_numbers(tensor, rows)
         stored = np.empty((len(rows), target.row_bytes(tensor.n_cols)), dtype=np.uint8)
         importances = self._importances(tensor)
         for i_matrix, part in parts(tensor, start, start + len(rows)):
@@ -80,6 +83,7 @@ class Encoder:
 
         from engine.llama.ggml import quantize_rows
 
+        _require_numbers(tensor, rows)
         importances = self._importances(tensor)
         if importances is None:
             return quantize_rows(target, rows)
@@ -167,6 +171,13 @@ class Encoder:
                 except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
                     future.set_exception(error)
         return future.result()
+
+
+def _require_numbers(tensor: TensorInfo, rows: NDArray[np.float32]) -> None:
+    import numpy as np
+
+    if rows.size and not (np.isfinite(rows.min()) and np.isfinite(rows.max())):
+        raise corrupt(tensor)
 
 
 class _Columns(msgspec.Struct, frozen=True):

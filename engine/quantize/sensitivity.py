@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from engine.errors import CorruptFile
 from engine.floats import from_float32
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
@@ -109,13 +110,22 @@ class Sensitivities:
         return float(np.concatenate(found).mean())
 
     def read_original(self, meanwhile: Progress) -> Generator[Progress, None, None]:
-        """Let the untouched model read the chunks; before the first `measure`."""
+        """Let the untouched model read the chunks; before the first `measure`.
+
+        Raises CorruptFile for a model that computes no numbers.
+        """
+        import numpy as np
 
         def read() -> None:
             for chunk in self._chunks:
                 logits = self._evaluator.logits(chunk)
                 if logits is None:
                     raise CancelledError
+                if not np.isfinite(logits).all():
+                    raise CorruptFile(
+                        "What this model expects next is not a number.",
+                        hint="It is damaged or was not converted well: get it again.",
+                    )
                 self._kept.append(logits)
 
         work = self._thread.submit(read)
