@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
+from app import own_texts
 from engine.folders import Folders, folders
 from engine.settings import Settings, SettingsFile, standard
 
@@ -69,6 +70,7 @@ class AppContext(QObject):
         super().__init__(parent)
         self.folders = where or folders()
         self.settings = SettingsStore(SettingsFile(self.folders.config / "settings.json"), self)
+        own_texts.remove_all(self.folders.cache)
         self.shelf: Shelf | None = None
         """What the last look through the library found."""
 
@@ -101,5 +103,6 @@ class AppContext(QObject):
             self.scan.shutdown()
         if "tasks" in self.__dict__:
             self.tasks.shutdown()
+        own_texts.remove_all(self.folders.cache)
         if "store" in self.__dict__:
             self.store.close()

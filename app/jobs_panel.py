@@ -71,8 +71,14 @@ def _describe_running(task: Task) -> str:
         parts.append(format_percent(task.pace.fraction))
     if task.progress.unit == "bytes" and task.progress.total:
         parts.append(format_speed(task.pace.per_second, "bytes"))
-    parts.append(format_time_left(task.pace.seconds_left))
+    parts.append(time_left(task))
     return " · ".join(part for part in parts if part)
+
+
+def time_left(task: Task) -> str:
+    """How long the task takes, or its stage where it has several; nothing while not known."""
+    words = format_time_left(task.pace.seconds_left)
+    return f"{words} of this step" if words and task.job.stages else words
 
 
 class JobsButton(QPushButton):

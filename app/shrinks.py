@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from app import own_texts
 from app.context import AppContext
 from app.tasks import Task, Tasks
 from engine.convert.job import Convert
@@ -16,7 +18,7 @@ from engine.quantize.shrink_to_size import ShrinkToSize
 def start(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> Task:
     """Begin `job`, or go on with what it has left.
 
-    Raises EngineError while the models move, and what `make_folder` does.
+    Raises EngineError while the models move, and what `make_folder` and writing a file do.
     """
     if context.tasks.is_moving:
         raise EngineError(
@@ -25,8 +27,27 @@ def start(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> Task:
         )
     out = Path(job.out)
     make_folder(out.parent)
+    own = _own_texts(context, job)
+    for path in own:
+        own_texts.write(context.store, path)
     verb = "Converting" if isinstance(job, Convert) else "Shrinking"
-    return context.tasks.start(job, f"{verb} to {out.name}")
+    task = context.tasks.start(job, f"{verb} to {out.name}")
+    for path in own:
+        task.finished.connect(partial(path.unlink, missing_ok=True))
+    return task
+
+
+def own_text(context: AppContext, out: str) -> Path:
+    """The text to name to a shrink to `out` that is to calibrate with the user's conversations.
+
+    `start` writes it, and removes it when the shrink has ended.
+    """
+    return own_texts.path_for(context.folders.cache, out)
+
+
+def _own_texts(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> list[Path]:
+    texts = job.texts if isinstance(job, ShrinkToSize) else ()
+    return [Path(text) for text in texts if own_texts.is_own(context.folders.cache, text)]
 
 
 def task_of(tasks: Tasks, out: str) -> Task | None:

@@ -108,7 +108,7 @@ class Task(QObject):
         self.is_pausing = False
         self.has_kept = False  # of a cancelled one: it can be gone on with
         self.progress: Progress | None = None
-        self.pace = Pace()
+        self.pace = Pace(stages=job.stages)
         self.result: Any = None
         self.error: EngineError | None = None
         self._worker: Worker | None = None

@@ -8,7 +8,8 @@ The same job runs in a script (`finish`), on a thread, or in the worker process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, TypeVar
 
 import msgspec
@@ -52,6 +53,9 @@ class Job(msgspec.Struct, frozen=True, tag=True):
     """Whether the same job, run again after it was paused or killed, goes on from where it was."""
     keeps_when_cancelled: ClassVar[bool] = False
     """Whether it does so after it was cancelled too."""
+    stages: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    """The stages of a job of several in their order, with their shares of its time, roughly.
+    Some may be left out, and what it tells of other stages says nothing of the whole."""
 
     def run(self) -> Generator[Step, None, Any]:
         raise NotImplementedError
@@ -75,14 +79,21 @@ class Pace:
     """Speed and time left of a job, as seen from its progress.
 
     The fraction of one total never falls: not while what has come is verified, nor where a resumed
-    job begins a little before its stop. The speed is that of the last seconds up to now: it falls
-    to 0 while nothing comes, and starts anew with each stage.
+    job begins a little before its stop. Of a job with `stages` it is that of the whole. The speed
+    is that of the last seconds up to now: it falls to 0 while nothing comes, and starts anew with
+    each stage.
     """
 
     WINDOW_S = 8.0
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        stages: Mapping[str, float] = Job.stages,
+    ) -> None:
         self._clock = clock
+        self._stages = stages
+        self._whole: float | None = None
         self._stage = ""
         self._marks: list[tuple[float, int]] = []
         self._total: int | None = None
@@ -97,10 +108,17 @@ class Pace:
         if progress.total:
             done = min(1.0, progress.done / progress.total)
             self._furthest[progress.total] = max(done, self._furthest.get(progress.total, 0.0))
+            if progress.stage in self._stages:
+                names = list(self._stages)
+                before = sum(self._stages[name] for name in names[: names.index(progress.stage)])
+                whole = before + done * self._stages[progress.stage]
+                self._whole = min(1.0, max(whole, self._whole or 0.0))
 
     @property
     def fraction(self) -> float | None:
         """0 to 1, or None while the total is not known."""
+        if self._stages:
+            return self._whole
         return self._furthest[self._total] if self._total else None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QRect, QRectF, QSignalBlocker, QSize, Qt, Signal
 from PySide6.QtGui import (
     QColor,
     QEnterEvent,
@@ -142,11 +142,6 @@ class ChoiceList(QWidget):
         self._box.setContentsMargins(0, 0, 0, 0)
         self._box.setSpacing(0)
 
-    @property
-    def value(self) -> Choice | None:
-        row = self._group.checkedButton()
-        return row.choice if isinstance(row, ChoiceRow) else None
-
     def show_recommendation(self, recommendation: Recommendation) -> None:
         """List every width and choose the recommended one, or the narrowest where none fits."""
         for row in self.rows:
@@ -162,6 +157,14 @@ class ChoiceList(QWidget):
             self._box.addWidget(row)
         recommended = (r for r in self.rows if r.choice.recipe == recommendation.recipe)
         next(recommended, self.rows[-1]).setChecked(True)
+
+    def mark(self, choice: Choice) -> None:
+        """Mark the row of `choice`, or none where it is between them, without telling `chosen`."""
+        with QSignalBlocker(self._group):
+            self._group.setExclusive(False)
+            for row in self.rows:
+                row.setChecked(row.choice is choice)
+            self._group.setExclusive(True)
 
     def _on_toggled(self, row: ChoiceRow, is_checked: bool) -> None:
         if is_checked:

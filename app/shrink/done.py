@@ -7,6 +7,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent
 from PySide6.QtWidgets import QGridLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from app import theme
+from app.models.details import quality_words
 from app.widgets import (
     Badge,
     ElidedLabel,
@@ -19,8 +20,11 @@ from app.widgets import (
     number,
     row,
     second,
+    strong,
 )
+from engine.quantize.report import ShrinkReport
 from engine.quantize.shrink import Shrunk
+from engine.quantize.shrink_to_size import ShrunkToSize
 from engine.words import (
     format_bytes,
     format_bytes_exact,
@@ -32,6 +36,7 @@ from engine.words import (
 
 class DoneView(QWidget):
     chat_clicked = Signal()
+    report_clicked = Signal()
     reveal_clicked = Signal()
     again_clicked = Signal()
 
@@ -42,9 +47,13 @@ class DoneView(QWidget):
         self._what = second("")
         self._before, self._after = SizeBar("outline", 0.55), SizeBar("accent", 1.0)
         self._before_size, self._after_size = body(""), body("")
+        self._verdict, self._figures = strong(""), second("")
+        self._failures = body("")
         self._path = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.chat_button = PrimaryButton("Chat with it", "chat")
         self.chat_button.clicked.connect(self.chat_clicked)
+        self.report_button = SecondaryButton("Report", "info")
+        self.report_button.clicked.connect(self.report_clicked)
         self.reveal_button = SecondaryButton("Show in folder", "reveal")
         self.reveal_button.clicked.connect(self.reveal_clicked)
         self.again_button = QuietButton("Shrink another")
@@ -72,12 +81,16 @@ class DoneView(QWidget):
             column(heading, self._what, spacing=2),
             theme.SPACE_24,
             bars,
+            theme.SPACE_24,
+            column(self._verdict, self._figures, self._failures, spacing=2),
             theme.SPACE_16,
             column(second("Saved as"), self._path, spacing=2),
             None,
         )
         upper.setContentsMargins(pad, pad, pad, pad)
-        lower = row(self.chat_button, self.reveal_button, None, self.again_button)
+        lower = row(
+            self.chat_button, self.report_button, self.reveal_button, None, self.again_button
+        )
         lower.setContentsMargins(pad, theme.SPACE_12, pad, theme.SPACE_12)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
@@ -86,13 +99,14 @@ class DoneView(QWidget):
         box.addWidget(hline())
         box.addLayout(lower)
 
-    def show_result(self, result: Shrunk) -> None:
+    def show_result(self, result: Shrunk | ShrunkToSize, report: ShrinkReport | None) -> None:
         self._size.setText(format_bytes(result.size_bytes))
         self._size.setToolTip(format_bytes_exact(result.size_bytes))
         share = result.size_bytes / max(1, result.source_bytes)
+        named = f"{result.recipe}, " if result.recipe else ""
         self._what.setText(
-            f"{format_percent(share)} of what it was, {result.recipe},"
-            f" {result.bits_per_weight:.2f} bits per weight, in {format_duration(result.seconds)}"
+            f"{format_percent(share)} of what it was, {named}"
+            f"{result.bits_per_weight:.2f} bits per weight, in {format_duration(result.seconds)}"
         )
         largest = max(result.size_bytes, result.source_bytes)
         pairs = (
@@ -105,6 +119,28 @@ class DoneView(QWidget):
             label.setToolTip(format_bytes_exact(size_bytes))
         self._path.setText(format_path(result.path))
         self._path.setAccessibleName(f"Saved as {result.path}")
+        self._show_report(report)
+
+    def _show_report(self, report: ShrinkReport | None) -> None:
+        self.report_button.setVisible(report is not None)
+        quality = report.quality if report else None
+        self._verdict.setVisible(quality is not None)
+        self._figures.setVisible(quality is not None)
+        failures = report.failures if report else ()
+        self._failures.setText("\n".join(failure.words for failure in failures))
+        self._failures.setVisible(bool(failures))
+        if failures:
+            self._badge.set("Done, not as good as asked for", "caution")
+        else:
+            self._badge.set("Done", "good")
+        if quality:
+            words, figures = quality_words(quality)
+            self._verdict.setText(words)
+            self._figures.setText(
+                f"KL divergence {quality.kld_mean:.4f} on average, measured against the original"
+                f" on {quality.n_tokens:,} tokens"
+            )
+            self._figures.setToolTip(figures)
 
 
 class SizeBar(QWidget):

@@ -22,18 +22,23 @@ from app.models.scan import Shelf
 from app.problems import ProblemCard
 from app.shrink.computer import ComputerCard
 from app.shrink.done import DoneView
+from app.shrink.report_dialog import ReportDialog
 from app.shrink.result import ResultView
 from app.shrink.running import RunningView
 from app.shrink.source import SourceCard
-from app.shrinks import start
+from app.shrink.work import STOCK
+from app.shrinks import own_text, start
 from app.tasks import Task, TaskState
 from app.widgets import Card, EmptyState, ProgressBar, column, row, second, strong, title
 from engine.addable import find_addable
 from engine.errors import AlreadyExists, EngineError, KeptAside, StorageError
+from engine.fit.recommend import Choice
 from engine.hardware import detect
 from engine.library import is_own
 from engine.quantize.recommend import Recommend
+from engine.quantize.report import ShrinkReport, read_report
 from engine.quantize.shrink import Shrink, Shrunk
+from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,8 @@ class ShrinkPage(QWidget):
         super().__init__(parent)
         self._context = context
         self._source = ""
-        self._result: Shrunk | None = None
+        self._result: Shrunk | ShrunkToSize | None = None
+        self._report: ShrinkReport | None = None
         self._question: Task | None = None
         self._task: Task | None = None
         self.setProperty("role", "page")
@@ -85,6 +91,7 @@ class ShrinkPage(QWidget):
         self.running = RunningView()
         self.done = DoneView()
         self.done.chat_clicked.connect(self._on_chat_clicked)
+        self.done.report_clicked.connect(self._on_report_clicked)
         self.done.reveal_clicked.connect(self._on_reveal_clicked)
         self.done.again_clicked.connect(self._on_again_clicked)
         self._views: dict[State, QWidget] = {
@@ -225,14 +232,8 @@ class ShrinkPage(QWidget):
         choice, out = self.result.choice, self.result.out
         assert choice
         self._clear_problems()
-        job = Shrink(
-            source=self._source,
-            out=str(out),
-            recipe=choice.recipe,
-            n_threads=self._context.settings.value.n_threads,
-        )
         try:
-            self._task = start(self._context, job)
+            self._task = start(self._context, self._job(choice, out))
         except EngineError as error:
             self._on_failed(error)
             return
@@ -242,6 +243,26 @@ class ShrinkPage(QWidget):
         self.running.follow(self._task, name, choice, out)
         self._enter(State.RUNNING)
 
+    def _job(self, choice: Choice, out: Path) -> Shrink | ShrinkToSize:
+        n_threads = self._context.settings.value.n_threads
+        if self.result.work.value == STOCK:
+            return Shrink(self._source, str(out), choice.recipe, n_threads)
+        texts: tuple[str, ...] = ()
+        match self.result.texts.kind:
+            case "files":
+                texts = self.result.texts.files
+            case "conversations":
+                texts = (str(own_text(self._context, str(out))),)
+        return ShrinkToSize(
+            source=self._source,
+            out=str(out),
+            recipe=choice.recipe or None,
+            size_bytes=0 if choice.recipe else choice.size_bytes,
+            effort=self.result.work.effort,
+            texts=texts,
+            n_threads=n_threads,
+        )
+
     def _on_finished(self, task: Task) -> None:
         if task is not self._task:
             return
@@ -249,7 +270,8 @@ class ShrinkPage(QWidget):
         self.result.check_name()
         if task.state is TaskState.SUCCEEDED:
             self._result = task.result
-            self.done.show_result(task.result)
+            self._report = read_report(Path(task.result.path), task.result.size_bytes)
+            self.done.show_result(task.result, self._report)
             self._enter(State.DONE)
             return
         self._enter(State.READY)
@@ -272,6 +294,10 @@ class ShrinkPage(QWidget):
     def _on_chat_clicked(self) -> None:
         assert self._result
         self.chat_requested.emit(self._result.path)
+
+    def _on_report_clicked(self) -> None:
+        assert self._report
+        ReportDialog(self._report, self).open()
 
     def _on_reveal_clicked(self) -> None:
         assert self._result

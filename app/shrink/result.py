@@ -11,6 +11,9 @@ from app import theme
 from app.shrink.choices import ChoiceList
 from app.shrink.memory_bar import MemoryBar
 from app.shrink.naming import default_name, numbered, why_not, with_suffix
+from app.shrink.size_slider import SizeSlider
+from app.shrink.texts import TextsChoice
+from app.shrink.work import STOCK, WorkChoice
 from app.widgets import (
     Badge,
     ElidedLabel,
@@ -42,6 +45,7 @@ class ResultView(QWidget):
         self._n_ctx = 0
         self._is_named_by_hand = False
         self._computer: Computer | None = None
+        self.choice: Choice | None = None
         self._size = number("")
         self._size.setAccessibleName("Size of the result")
         self._fit = Badge("")
@@ -50,6 +54,11 @@ class ResultView(QWidget):
         self._memory = MemoryBar()
         self.choices = ChoiceList()
         self.choices.chosen.connect(self._on_chosen)
+        self.slider = SizeSlider()
+        self.slider.chosen.connect(self._on_chosen)
+        self.work = WorkChoice()
+        self.work.changed.connect(self._on_work_changed)
+        self.texts = TextsChoice()
         self.name_field = QLineEdit()
         self.name_field.setAccessibleName("Name of the new file")
         self.name_field.setAcceptDrops(False)
@@ -75,6 +84,12 @@ class ResultView(QWidget):
             self._memory,
             theme.SPACE_4,
             self.choices,
+            self.slider,
+            theme.SPACE_8,
+            self.work,
+            theme.SPACE_8,
+            self.texts,
+            self.work.details,
             None,
             spacing=theme.SPACE_8,
         )
@@ -101,11 +116,10 @@ class ResultView(QWidget):
         self._is_named_by_hand = False
         self._reason.setText(recommendation.reason)
         self._n_ctx = recommendation.n_ctx
+        widest = recommendation.choices[0]
+        self.work.show_model(round(widest.size_bytes * 8 / widest.bits_per_weight))
+        self.slider.show_choices(recommendation.choices, computer)
         self.choices.show_recommendation(recommendation)
-
-    @property
-    def choice(self) -> Choice | None:
-        return self.choices.value
 
     @property
     def out(self) -> Path:
@@ -117,10 +131,13 @@ class ResultView(QWidget):
 
     def _on_chosen(self, choice: Choice) -> None:
         assert self._computer
+        self.choice = choice
+        self.choices.mark(choice)
+        self.slider.show_choice(choice)
         self._size.setText(format_bytes(choice.size_bytes))
         self._size.setToolTip(format_bytes_exact(choice.size_bytes))
         self._what.setText(
-            f"{choice.recipe}, {choice.bits_per_weight:.2f} bits per weight, with"
+            f"{choice.recipe or 'In between'}, {choice.bits_per_weight:.2f} bits per weight, with"
             f" {self._n_ctx:,} tokens of context"
         )
         if choice.fits:
@@ -129,8 +146,17 @@ class ResultView(QWidget):
             self._fit.set("Too large for this computer", "bad")
         self._memory.show_memory(choice.memory, self._computer)
         if not self._is_named_by_hand:
-            self.name_field.setText(default_name(self._source, choice.recipe))
+            kind = choice.recipe or format_bytes(choice.size_bytes).replace(" ", "")
+            self.name_field.setText(default_name(self._source, kind))
         self.check_name()
+
+    def _on_work_changed(self) -> None:
+        """The stock types come in their own sizes, and are rounded without a text."""
+        is_stock = self.work.value == STOCK
+        self.slider.setEnabled(not is_stock)
+        self.texts.setEnabled(not is_stock)
+        if is_stock and self.choice and not self.choice.recipe:
+            self.slider.take_nearest()
 
     # Where it goes
 

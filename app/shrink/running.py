@@ -8,7 +8,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from app import icons, theme
-from app.jobs_panel import KEPT
+from app.jobs_panel import KEPT, time_left
 from app.tasks import Task, TaskState
 from app.widgets import (
     ElidedLabel,
@@ -23,7 +23,7 @@ from app.widgets import (
     strong,
 )
 from engine.fit.recommend import Choice
-from engine.words import format_bytes, format_percent, format_speed, format_time_left
+from engine.words import format_bytes, format_percent, format_speed
 
 
 class RunningView(QWidget):
@@ -66,7 +66,8 @@ class RunningView(QWidget):
         self._task = task
         self._size.setText(format_bytes(choice.size_bytes))
         self._what.setText(
-            f"{name} becomes {choice.recipe}, {choice.bits_per_weight:.2f} bits per weight"
+            f"{name} becomes {choice.recipe or format_bytes(choice.size_bytes)},"
+            f" {choice.bits_per_weight:.2f} bits per weight"
         )
         self._where.setText(f"{out.name} is there when it is complete")
         task.changed.connect(self._on_changed)
@@ -100,8 +101,9 @@ class RunningView(QWidget):
         if progress and progress.total and pace.fraction is not None:
             figures.append(format_percent(pace.fraction))
             if pace.per_second > 0 and not is_paused:
-                figures.append(format_speed(pace.per_second, progress.unit))
-                figures.append(format_time_left(pace.seconds_left))
+                if not task.job.stages:
+                    figures.append(format_speed(pace.per_second, progress.unit))
+                figures.append(time_left(task))
         self._figures.setText(" · ".join(filter(None, figures)) or " ")
 
     def _on_pause_clicked(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -122,3 +124,37 @@ def _reading(effort: Effort, n_chunks: int) -> Effort:
         most_runs=most_runs,
         judge_chunks=judge_chunks,
     )
+
+STAGES: Mapping[str, float] = MappingProxyType({
+    "Preparing the model": 0.02,
+    "Letting it write": 0.1,
+    "Calibrating": 0.14,
+    "Looking at the tensors": 0.02,
+    "Finding out what matters": 0.26,
+    "Trying types": 0.26,
+    "Folding": 0.03,
+    "Trying types again": 0.03,
+    "Shrinking": 0.08,
+    "Comparing": 0.03,
+})  # fmt: skip
+"""The stages of a shrink to a size and their shares of its time, roughly.
+
+What is left is for a result that is not good enough: others are written and compared.
+"""
+
+_ALL_CHUNKS = 150  # of the texts that come with Snug, about
+_WRITING = 4  # times the work of reading
+_READ_PER_CORE = 30e9  # weights times tokens a second: what is below a server's is common
+_ROUNDED_PER_CORE = 2e6  # weights a second, in one sweep
+
+
+def expected_seconds(effort: EffortName, n_weights: int) -> float:
+    """How long a shrink of `n_weights` takes on this computer, to the order of magnitude."""
+    from engine.workers import n_cores
+
+    work = effort_for(effort, n_weights)
+    runs = work.most_runs * work.run_chunks + 2 * work.judge_chunks
+    n_chunks = (work.chunks or _ALL_CHUNKS) + _WRITING * work.own_chunks + runs
+    reading = CHUNK_TOKENS * n_chunks / _READ_PER_CORE
+    rounding = (work.sweeps + work.refits) / _ROUNDED_PER_CORE
+    return n_weights * (reading + rounding) / n_cores()

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Pin
-from engine.quantize.effort import EffortName, effort_for
+from engine.quantize.effort import STAGES, EffortName, effort_for
 from engine.quantize.figures import QualityReport
 from engine.quantize.gate import Failure, Gate
 
@@ -67,6 +67,7 @@ class ShrinkToSize(Job, frozen=True):
 
     Result: ClassVar = ShrunkToSize
     can_resume: ClassVar = True
+    stages: ClassVar = STAGES
 
     source: str
     out: str

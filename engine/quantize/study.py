@@ -216,6 +216,7 @@ class Study:
 
         They are measured as they will be rounded, with `care`.
         """
+        stage = "Trying types again" if is_folded else "Trying types"
         name = FOLDED_ERRORS if is_folded else ERRORS
         known = self._bench.load(name, dict[str, dict[str, float]]) or {}
         types = {
@@ -237,7 +238,7 @@ class Study:
         errors: dict[str, float] = {}
         with threads(n_threads, "types") as pool:
             for (tensor, target), future in in_order(pool, measure, pairs, n_threads + 1):
-                done = Progress("Trying types", len(known), len(tensors), "tensors")
+                done = Progress(stage, len(known), len(tensors), "tensors")
                 errors[target.name] = yield from wait(future, done)
                 if len(errors) == len(types[tensor.name]):
                     known[tensor.name], errors = errors, {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,20 +13,25 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel, QPushButton
 from pytestqt.qtbot import QtBot
 
 from app import theme
 from app.context import AppContext
 from app.shrink.naming import default_name, numbered, why_not
 from app.shrink.page import ShrinkPage, State
+from app.shrink.report_dialog import ReportDialog
+from app.store import Status
 from app.tasks import TaskState
+from app.widgets import SegmentedControl
 from engine.inspect import describe
 from engine.move import MoveModels
+from engine.quantize.report import read_report
+from engine.quantize.shrink_to_size import ShrinkToSize
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.gestures import click, drop, problems
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 240_000
 
 
 @pytest.fixture
@@ -46,6 +52,11 @@ def page(qtbot: QtBot, context: AppContext) -> ShrinkPage:
 
 
 @pytest.fixture
+def small_checkpoint(tmp_path: Path) -> Path:
+    return write_tiny_checkpoint(tmp_path / "Small", n_layers=1)
+
+
+@pytest.fixture
 def models(context: AppContext) -> Path:
     return Path(context.settings.value.models_folder)
 
@@ -54,10 +65,21 @@ def wait_for(qtbot: QtBot, page: ShrinkPage, state: State) -> None:
     qtbot.waitUntil(lambda: page.state is state, timeout=PATIENCE_MS)
 
 
-def look_at(qtbot: QtBot, page: ShrinkPage, source: Path) -> None:
+def choose(control: SegmentedControl, words: str) -> None:
+    (button,) = (b for b in control.findChildren(QPushButton) if b.text() == words)
+    click(button)
+
+
+def look_at(qtbot: QtBot, page: ShrinkPage, source: Path, *, work: str = "") -> None:
+    """Take `source`, with the stock rounding that is soon done, or with so much `work`."""
     page.set_source(str(source))
     assert page.state is State.LOOKING
     wait_for(qtbot, page, State.READY)
+    if work:
+        choose(page.result.work.stops, work)
+    else:
+        click(page.result.work.fold)
+        choose(page.result.work.rounding, "As llama-quantize does")
 
 
 def test_the_plan_is_shown_before_anything_runs(
@@ -74,13 +96,14 @@ def test_the_plan_is_shown_before_anything_runs(
     assert not models.exists()
 
 
-def test_shrink_gives_the_promised_bytes_and_leads_to_the_chat(
+def test_the_stock_way_gives_the_promised_bytes_and_leads_to_the_chat(
     qtbot: QtBot, page: ShrinkPage, models: Path, tiny_checkpoint: Path
 ) -> None:
     look_at(qtbot, page, tiny_checkpoint)
     row = page.result.choices.rows[3]
     click(row)
     promised = row.choice
+    assert not page.result.slider.isEnabled() and not page.result.texts.isEnabled()
 
     click(page.result.shrink_button)
     wait_for(qtbot, page, State.RUNNING)
@@ -97,6 +120,106 @@ def test_shrink_gives_the_promised_bytes_and_leads_to_the_chat(
     assert chat.args == [str(made)]
     click(page.done.again_button)
     wait_for(qtbot, page, State.EMPTY)
+
+
+def test_a_stop_is_filled_as_measured_on_conversations_that_stay_private(
+    qtbot: QtBot, page: ShrinkPage, context: AppContext, models: Path, small_checkpoint: Path
+) -> None:
+    secret = "My dog is called Orpheus. " * 600
+    prompt = context.store.start_conversation(secret)
+    context.store.end_answer(context.store.begin_answer(prompt, "x").id, secret, Status.COMPLETE)
+    look_at(qtbot, page, small_checkpoint, work="Quick")
+    click(page.result.choices.rows[4])
+    promised = page.result.choice
+    choose(page.result.texts.kinds, "My conversations")
+
+    click(page.result.shrink_button)
+    (task,) = context.tasks.active
+    assert isinstance(task.job, ShrinkToSize)
+    assert (task.job.recipe, task.job.effort) == ("Q3_K_M", "fast")
+    (text,) = map(Path, task.job.texts)
+    assert context.folders.cache in text.parents and "Orpheus" in text.read_text()
+    if os.name != "nt":
+        assert stat.S_IMODE(text.stat().st_mode) == 0o600
+    fractions: list[float] = []
+    task.stepped.connect(lambda _: fractions.append(task.pace.fraction or 0.0))
+    wait_for(qtbot, page, State.DONE)
+
+    assert promised
+    size_bytes = (models / "Small-Q3_K_M.gguf").stat().st_size
+    assert 0.85 * promised.size_bytes < size_bytes <= promised.size_bytes
+    assert not text.exists()
+    assert fractions == sorted(fractions) and fractions[-1] > 0.8
+    names = {path.name for path in models.iterdir()}
+    assert names == {"Small-Q3_K_M.gguf", "Small-Q3_K_M.quality.json"}
+
+
+def test_any_size_in_between_can_be_had_and_is_tuned_for_a_file(
+    qtbot: QtBot, page: ShrinkPage, models: Path, small_checkpoint: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("Once upon a time there was a little notebook. " * 500)
+    look_at(qtbot, page, small_checkpoint, work="Quick")
+    slider, rows = page.result.slider, page.result.choices.rows
+    click(rows[2])
+    at_stop = slider.value()
+    QTest.keyClick(slider, Qt.Key.Key_Left)
+    assert page.result.choice is rows[2].choice and rows[2].isChecked()  # it is meant still
+    for _ in range(4):
+        QTest.keyClick(slider, Qt.Key.Key_Left)
+    choice = page.result.choice
+    assert choice and choice.recipe == "" and slider.value() == at_stop - 5
+    assert rows[3].choice.size_bytes < choice.size_bytes < rows[2].choice.size_bytes
+    assert not any(row.isChecked() for row in rows)
+    page.result.texts.set_files((str(notes),))
+
+    click(page.result.shrink_button)
+    (task,) = page._context.tasks.active
+    assert isinstance(task.job, ShrinkToSize) and task.job.texts == (str(notes),)
+    wait_for(qtbot, page, State.DONE)
+
+    (made,) = models.glob("*.gguf")
+    assert rows[3].choice.size_bytes <= made.stat().st_size <= choice.size_bytes
+    report = read_report(made, made.stat().st_size)
+    assert report and report.quality
+    words = " ".join(label.text() for label in page.done.findChildren(QLabel) if label.isVisible())
+    assert report.quality.verdict.capitalize() in words
+    assert all(failure.words in words for failure in report.failures)
+    click(page.done.report_button)
+    (dialog,) = page.findChildren(ReportDialog)
+    assert f"{report.quality.kld_mean:.6f}" in dialog.text.toPlainText()
+    click(dialog.copy_button)
+    assert QApplication.clipboard().text() == dialog.text.toPlainText()
+    click(dialog.close_button)
+
+
+def test_the_stock_way_goes_back_to_a_stop(
+    qtbot: QtBot, page: ShrinkPage, tiny_checkpoint: Path
+) -> None:
+    look_at(qtbot, page, tiny_checkpoint, work="Best")
+    page.result.slider.setValue(page.result.slider.value() - 10)
+    assert page.result.choice and not page.result.choice.recipe
+    click(page.result.work.fold)
+    choose(page.result.work.rounding, "As llama-quantize does")
+    assert page.result.choice.recipe == "Q8_0" and page.result.choices.rows[0].isChecked()
+
+
+def test_a_measured_shrink_is_paused_goes_on_and_is_cancelled(
+    qtbot: QtBot, page: ShrinkPage, models: Path, small_checkpoint: Path
+) -> None:
+    look_at(qtbot, page, small_checkpoint, work="Balanced")
+    click(page.result.shrink_button)
+    (task,) = page._context.tasks.active
+    qtbot.waitUntil(lambda: (task.pace.fraction or 0) > 0.03, timeout=PATIENCE_MS)
+    click(page.running.pause_button)
+    qtbot.waitUntil(lambda: task.state is TaskState.PAUSED, timeout=PATIENCE_MS)
+    at = task.pace.fraction
+    click(page.running.pause_button)
+    qtbot.waitUntil(lambda: task.pace.fraction != at, timeout=PATIENCE_MS)
+    assert task.pace.fraction and at and task.pace.fraction > at
+    click(page.running.cancel_button)
+    wait_for(qtbot, page, State.READY)
+    assert list(models.iterdir()) == [] and problems(page) == []
 
 
 def test_nothing_is_shrunk_into_a_folder_that_moves(

@@ -78,8 +78,9 @@ def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     shrink: ShrinkPage = window.page("shrink")
     qtbot.waitUntil(shrink.result.shrink_button.isVisible, timeout=WAIT_MS)
     out = shrink.result.out
+    click(qtbot, shrink, "How much work: Quick")
     click(qtbot, shrink, "Shrink")
-    qtbot.waitUntil(shrink.done.isVisible, timeout=WAIT_MS)
+    qtbot.waitUntil(shrink.done.isVisible, timeout=5 * WAIT_MS)
     assert out.is_file() and not list(out.parent.glob("*.partial"))
 
     click(qtbot, shrink, "Chat with it")
@@ -111,6 +112,8 @@ def test_a_newcomer_without_a_network_chats_and_shrinks(qtbot: QtBot, window: Wi
     qtbot.waitUntil(lambda: shrink.source.row_of(str(starter.MODEL)) is not None, timeout=WAIT_MS)
     shrink.source.view.setCurrentIndex(shrink.source.view.model().index(0, 0))
     qtbot.waitUntil(shrink.result.shrink_button.isVisible, timeout=WAIT_MS)
+    click(qtbot, shrink, "Details")
+    click(qtbot, shrink, "Types and rounding: As llama-quantize does")
     click(qtbot, shrink, "Shrink")
     qtbot.waitUntil(shrink.done.isVisible, timeout=WAIT_MS)
     click(qtbot, shrink, "Chat with it")

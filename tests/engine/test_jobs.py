@@ -75,3 +75,26 @@ def test_a_stage_has_its_own_speed_and_with_another_total_its_own_bar(pace: Pace
     assert (pace.fraction, pace.per_second) == (0.3, 0)
     pace.update(Progress("Comparing", 1, 10, "tokens"))
     assert pace.fraction == 0.1
+
+
+def test_the_whole_of_a_job_of_stages_goes_on_from_one_to_the_next(clock: Clock) -> None:
+    pace = Pace(clock, stages={"Reading": 0.2, "Trying": 0.5, "Writing": 0.3})
+    shown: list[float | None] = []
+    for stage, done, total in (
+        ("Loading", 5, 10),  # says nothing of the whole
+        ("Reading", 5, 10),
+        ("Reading", 10, 10),
+        ("Loading", 0, 10),
+        ("Trying", 1, 10),
+        ("Reading", 0, 10),  # begun anew after a pause
+        ("Writing", 10, 10),
+    ):
+        pace.update(Progress(stage, done, total, "steps"))
+        shown.append(pace.fraction)
+    assert shown == [None, *map(pytest.approx, (0.1, 0.2, 0.2, 0.25, 0.25, 1.0))]
+
+
+def test_the_shares_of_stages_are_of_one_whole() -> None:
+    from engine.quantize.shrink_to_size import ShrinkToSize
+
+    assert 0.9 < sum(ShrinkToSize.stages.values()) <= 1
