@@ -20,6 +20,8 @@ from app.jobs_panel import JobsPanel
 from app.preferences.models_folder import MoveDialog
 from app.screenshots import talk
 from app.screenshots.models import HUGE, LARGE, MEDIUM, SMALL, TINY, write_empty_model
+from app.screenshots.quality import report_on
+from app.shrink.report_dialog import ReportDialog
 from app.tasks import TaskState
 from app.window import Window
 from engine import starter
@@ -245,9 +247,16 @@ def shrink(stage: Stage) -> None:
     stage.settle()
     stage.shoot("shrink-recommendation")
     stage.shoot("shrink-recommendation-narrow", NARROW)
+    page.result.slider.setValue(70)
+    page.result.work.fold.click()
+    stage.settle()
+    stage.shoot("shrink-details")
+    page.set_source(str(starter.MODEL))
+    stage.until(lambda: page.state.name == "READY")
+    page.result.work.stops.set_value("fast")
     page.result.shrink_clicked.emit()
     task = stage.context.tasks.listed[-1]
-    stage.until(lambda: (task.pace.fraction or 0) > 0.12 or task.is_over)
+    stage.until(lambda: (task.pace.fraction or 0) > 0.3 or task.is_over, seconds=240)
     stage.shoot("shrink-running")
     # Behind the shrinking, so that it asks no network before it is paused.
     download = Download("Qwen/Qwen3-8B-GGUF", str(stage.models), "Q4_K_M")
@@ -264,11 +273,18 @@ def shrink(stage: Stage) -> None:
     stage.settle()
     page.set_source(str(stage.models / "Tiny-Stories-F16.gguf"))
     stage.until(lambda: page.state.name == "READY")
+    page.result.work.rounding.set_value("stock")  # it has no words to be measured with
     page.result.shrink_clicked.emit()
     task = stage.context.tasks.listed[-1]
     stage.until(lambda: task.state == TaskState.SUCCEEDED)
+    report = report_on(task.result)
+    page.done.show_result(task.result, report)
     stage.settle()
     stage.shoot("shrink-done")
+    dialog = ReportDialog(report, stage.window)
+    dialog.show()
+    stage.shoot("dialog-report", widget=dialog)
+    dialog.close()
     page.set_source(str(stage.models / "cut-off.gguf"))
     stage.until(lambda: page.state.name == "EMPTY")
     stage.settle()

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 LEFT_WIDTH = 300
 # A larger window gets more air around the cards, not emptier cards.
-MAX_WIDTH, MAX_HEIGHT = 1200, 720
+MAX_WIDTH, MAX_HEIGHT = 1200, 800
 SETTLE_MS = 150  # while arrow keys run through the list, no worker is started for each row
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QFileDialog, QLineEdit, QVBoxLayout, QWidget
 
 from app import theme
@@ -103,7 +104,10 @@ class ResultView(QWidget):
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
-        box.addWidget(Scroll(upper), 1)
+        scroll = Scroll(upper)
+        show = partial(scroll.ensureWidgetVisible, self.work.details)
+        self.work.fold.clicked.connect(lambda: QTimer.singleShot(0, show))
+        box.addWidget(scroll, 1)
         box.addWidget(hline())
         box.addLayout(lower)
 

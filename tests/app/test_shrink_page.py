@@ -198,10 +198,11 @@ def test_the_stock_way_goes_back_to_a_stop(
 ) -> None:
     look_at(qtbot, page, tiny_checkpoint, work="Best")
     page.result.slider.setValue(page.result.slider.value() - 10)
-    assert page.result.choice and not page.result.choice.recipe
+    assert not any(row.isChecked() for row in page.result.choices.rows)
     click(page.result.work.fold)
     choose(page.result.work.rounding, "As llama-quantize does")
-    assert page.result.choice.recipe == "Q8_0" and page.result.choices.rows[0].isChecked()
+    assert page.result.choice and page.result.choice.recipe == "Q8_0"
+    assert page.result.choices.rows[0].isChecked()
 
 
 def test_a_measured_shrink_is_paused_goes_on_and_is_cancelled(
