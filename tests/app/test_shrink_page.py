@@ -122,6 +122,7 @@ def test_the_stock_way_gives_the_promised_bytes_and_leads_to_the_chat(
     wait_for(qtbot, page, State.EMPTY)
 
 
+@pytest.mark.timeout(300)  # measured
 def test_a_stop_is_filled_as_measured_on_conversations_that_stay_private(
     qtbot: QtBot, page: ShrinkPage, context: AppContext, models: Path, small_checkpoint: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_a_stop_is_filled_as_measured_on_conversations_that_stay_private(
     assert names == {"Small-Q3_K_M.gguf", "Small-Q3_K_M.quality.json"}
 
 
+@pytest.mark.timeout(300)  # measured
 def test_any_size_in_between_can_be_had_and_is_tuned_for_a_file(
     qtbot: QtBot, page: ShrinkPage, models: Path, small_checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_the_stock_way_goes_back_to_a_stop(
     assert page.result.choices.rows[0].isChecked()
 
 
+@pytest.mark.timeout(300)  # measured
 def test_a_measured_shrink_is_paused_goes_on_and_is_cancelled(
     qtbot: QtBot, page: ShrinkPage, models: Path, small_checkpoint: Path
 ) -> None:

@@ -65,6 +65,7 @@ def settled(page: ChatPage) -> bool:
     return page.session.state in (State.READY, State.CRASHED, State.NO_MODEL)
 
 
+@pytest.mark.timeout(300)  # measured
 def test_a_dropped_checkpoint_is_shrunk_and_talked_to(
     qtbot: QtBot, window: Window, tiny_checkpoint: Path
 ) -> None:
