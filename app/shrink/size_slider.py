@@ -35,7 +35,8 @@ class SizeSlider(QSlider):
 
     def show_choice(self, choice: Choice) -> None:
         """Stand at `choice` without telling `chosen`."""
-        if choice.recipe:
+        # One near a stop stays: an arrow key would never leave it.
+        if choice.recipe and abs(self._step_of(choice) - self.value()) > SNAP:
             with QSignalBlocker(self):
                 self.setValue(self._step_of(choice))
         self.setAccessibleDescription(format_bytes(choice.size_bytes))

@@ -39,16 +39,16 @@ class WorkChoice(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._n_weights = 0
-        options = [(name, words) for name, (words, _) in WORDS.items()]
-        self.stops = SegmentedControl("How much work", options)
+        stops = [(str(name), words) for name, (words, _) in WORDS.items()]
+        self.stops = SegmentedControl("How much work", stops)
         self.stops.set_value("balanced")
         self.stops.chosen.connect(self._tell)
         self._what = second("")
         self.fold = QuietButton("Details", "chevron-right")
         self.fold.setStyleSheet("padding-left: 0;")  # in line with what is above
         self.fold.clicked.connect(self._on_fold_clicked)
-        options = [("measured", "Measured"), (STOCK, "As llama-quantize does")]
-        self.rounding = SegmentedControl("Types and rounding", options)
+        ways = [("measured", "Measured"), (str(STOCK), "As llama-quantize does")]
+        self.rounding = SegmentedControl("Types and rounding", ways)
         self.rounding.set_value("measured")
         self.rounding.chosen.connect(self._tell)
         self._terms = second("")

@@ -38,6 +38,8 @@ PATIENCE_MS = 240_000
 def context(qapp: QApplication) -> Iterator[AppContext]:
     theme.apply(qapp, "light")
     context = AppContext()
+    # One thread: two on a busy machine wait for each other.
+    context.settings.update(n_threads=1)
     yield context
     context.shutdown()
 
