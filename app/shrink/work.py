@@ -9,7 +9,13 @@ from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
 from app import icons, theme
 from app.widgets import QuietButton, SegmentedControl, column, row, second, strong
-from engine.quantize.effort import EFFORTS, N_CTX, EffortName, expected_seconds
+from engine.quantize.effort import (
+    CHUNK_TOKENS,
+    EFFORTS,
+    EffortName,
+    effort_for,
+    expected_seconds,
+)
 
 STOCK: Literal["stock"] = "stock"
 WORDS: dict[EffortName, tuple[str, str]] = {
@@ -80,13 +86,13 @@ class WorkChoice(QWidget):
         else:
             time = time_words(expected_seconds(self.effort, self._n_weights))
             self._what.setText(f"{WORDS[self.effort][1]} {time} on this computer.")
-        effort = EFFORTS[self.effort]
+        effort = effort_for(self.effort, self._n_weights)
         chunks = str(effort.chunks) if effort.chunks else "all"
         self._terms.setText(
             "--effort stock: byte for byte what llama-quantize makes without an imatrix."
             if self.value == STOCK
-            else f"--effort {self.effort}: {chunks} chunks of {N_CTX} tokens to calibrate with, up"
-            f" to {effort.most_runs} runs to find out what matters."
+            else f"--effort {self.effort}: {chunks} chunks of {CHUNK_TOKENS} tokens to calibrate"
+            f" with, up to {effort.most_runs} runs to find out what matters."
         )
         self.stops.setEnabled(self.value != STOCK)
         self.changed.emit()

@@ -125,6 +125,7 @@ def _reading(effort: Effort, n_chunks: int) -> Effort:
         judge_chunks=judge_chunks,
     )
 
+
 STAGES: Mapping[str, float] = MappingProxyType({
     "Preparing the model": 0.02,
     "Letting it write": 0.1,
