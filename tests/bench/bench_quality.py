@@ -27,6 +27,7 @@ from typing import NamedTuple, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
 from engine.ggml_types import FileType
 from engine.gguf import GgufFile
@@ -39,7 +40,7 @@ from engine.quantize.effort import EFFORTS, EffortName
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import FoldedSource, FoldedStatistics
 from engine.quantize.plan import plan_types
-from engine.quantize.study import ERRORS, FOLDED_ERRORS, FOLDS, Study
+from engine.quantize.study import FOLDED_ERRORS, FOLDS, Study
 from engine.quantize.workbench import Workbench
 from engine.source import ModelSource, open_source
 from tests.helpers.llama_perplexity import Figures, printed_figures
@@ -62,30 +63,41 @@ class Tools:
         self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "OMP_NUM_THREADS": "2"}
 
     def imatrix(self, model: Path, text: Path, out: Path) -> None:
-        self._run("llama-imatrix", "-m", model, "-f", text, "-o", out, *self._threads)
+        """Where llama.cpp cannot read the text in these tokens, Snug's own imatrix of it."""
+        out.unlink(missing_ok=True)
+        arguments = ("-m", model, "-f", text, "-o", out)
+        self._run("llama-imatrix", *arguments, *self._threads, may_fail=True)
+        if not out.exists():
+            print("llama-imatrix failed: the imatrix is Snug's, of the same text\n")
+            finish(Calibrate(str(model), str(out), (str(text),)).run())
 
     def quantize(self, model: Path, imatrix: Path, recipe: str, out: Path) -> None:
         self._run("llama-quantize", "--imatrix", imatrix, model, out, recipe)
 
     def write_base(self, model: Path, text: Path, chunks: int, base: Path) -> None:
         arguments = ("-m", model, "-f", text, "--chunks", chunks, "--kl-divergence-base", base)
-        self._run("llama-perplexity", *arguments, *self._threads)
+        for _ in range(ATTEMPTS):
+            told = self._run("llama-perplexity", *arguments, *self._threads, may_fail=True)
+            if "Final estimate" in told:
+                return
+        sys.exit(f"llama-perplexity did not read {text} to its end")
 
     def compare(self, model: Path, base: Path) -> Figures:
         """At times the tool ends before its summary; it is then asked again."""
         arguments = ("-m", model, "--kl-divergence", "--kl-divergence-base", base)
         for _ in range(ATTEMPTS):
-            figures = printed_figures(self._run("llama-perplexity", *arguments, *self._threads))
+            told = self._run("llama-perplexity", *arguments, *self._threads, may_fail=True)
+            figures = printed_figures(told)
             if figures:
                 return figures
         sys.exit(f"llama-perplexity gave no figures for {model}")
 
-    def _run(self, tool: str, *arguments: object) -> str:
+    def _run(self, tool: str, *arguments: object, may_fail: bool = False) -> str:
         command = [str(self._folder / tool), *map(str, arguments)]
         done = subprocess.run(
             command, env=self._environment, capture_output=True, text=True, check=False
         )
-        if done.returncode and tool != "llama-perplexity":
+        if done.returncode and not may_fail:
             sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
         return done.stdout
 
@@ -111,10 +123,12 @@ class Case:
         self._statistics: Statistics = finish(self._study.calibrate(str(self._path), self._texts))
         tensors = choosable(self.source)
         matters = finish(self._study.matters(tensors, self._statistics))
+        (folder / "by-ggml").mkdir(exist_ok=True)
+        apart = Workbench(folder / "by-ggml", None)
+        study = Study(self.source, apart, self._effort, self._n_threads)
         self._items_by_ggml = finish(
-            self._study.items(self.source, tensors, self._statistics, BY_GGML, matters, profile)
+            study.items(self.source, tensors, self._statistics, BY_GGML, matters, profile)
         )
-        self._bench.path(ERRORS).unlink()
         return self._study.model
 
     def versions(self, stock: Path) -> Iterator[tuple[str, Chosen, Care]]:
@@ -231,7 +245,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--calibration", type=Path, default=cdv3)
     parser.add_argument("--chunks", type=int, default=-1, help="to judge on; default: all")
     parser.add_argument("--effort", choices=get_args(EffortName), default="best")
-    parser.add_argument("--profile", choices=get_args(Profile), default="any")
+    parser.add_argument("--profile", choices=get_args(Profile), default="fast")
+    parser.add_argument("--folder", type=Path, help="to keep what is found out, and go on from it")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(arguments)
     if not args.tools:
@@ -245,8 +260,10 @@ def main() -> int:
     for path in args.sources:
         print(f"\n{path.name}, calibrated with {args.calibration.name}\n", flush=True)
         case = Case(path, (str(args.calibration),), args.effort, args.threads)
-        with tempfile.TemporaryDirectory() as folder:
-            is_within &= measure(case, tools, args, Path(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = args.folder / path.name if args.folder else Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            is_within &= measure(case, tools, args, folder)
     return 0 if is_within else 1
 
 
