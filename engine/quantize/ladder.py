@@ -14,7 +14,7 @@ import msgspec
 
 from engine.fit.run import KvType
 from engine.jobs import Job, Progress, Step
-from engine.quantize.effort import EFFORTS, EffortName
+from engine.quantize.effort import Effort, EffortName, effort_for
 from engine.quantize.figures import QualityReport
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ class Ladder(Job, frozen=True):
         from engine.quantize.workbench import Workbench
 
         size_bytes = plan(source, recipe).size_bytes
-        study = Study(source, Workbench(folder, None), EFFORTS[self.effort], self.n_threads)
+        effort = effort_for(self.effort, sum(tensor.n_elements for tensor in source.tensors))
+        study = Study(source, Workbench(folder, None), effort, self.n_threads)
         original = yield from study.prepare(self.source)
         statistics: Statistics | None = None
         reference = yield from Reference.open(
@@ -116,7 +117,7 @@ class Ladder(Job, frozen=True):
         try:
             if any(method.is_calibrated and not method.chooses_types for method in methods):
                 statistics = yield from study.calibrate(self.source, self.texts)
-            maker = _Maker(self, source, study, statistics, recipe)
+            maker = _Maker(self, effort, source, study, statistics, recipe)
             climbed: list[Rung] = []
             best, path = None, folder / "best.gguf"
             for method in methods:
@@ -150,12 +151,14 @@ class _Maker:
     def __init__(
         self,
         job: Ladder,
+        effort: Effort,
         source: ModelSource,
         study: Study,
         statistics: Statistics | None,
         recipe: Recipe,
     ) -> None:
         self._job = job
+        self._effort = effort
         self._source = source
         self._study = study
         self._statistics = statistics
@@ -220,8 +223,7 @@ class _Maker:
 
         if method.rounding == "hqq":
             return encode_hqq
-        effort = EFFORTS[self._job.effort]
-        has_feedback = method.rounding == "feedback"
+        effort, has_feedback = self._effort, method.rounding == "feedback"
         care = Care(feedback=has_feedback, sweeps=effort.sweeps, refits=effort.refits)
         return Encoder(statistics, care).encode
 

@@ -36,7 +36,7 @@ from engine.model_writer import write_model
 from engine.quantize.budget import Budget, choosable, plan_within
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Chooser, Chosen
-from engine.quantize.effort import EFFORTS, EffortName
+from engine.quantize.effort import EffortName, effort_for
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import FoldedSource, FoldedStatistics
 from engine.quantize.plan import plan_types
@@ -106,11 +106,12 @@ class Case:
     """A source, calibrated and measured once for all sizes."""
 
     def __init__(self, path: Path, texts: tuple[str, ...], effort: EffortName, n_threads: int):
-        self._effort = EFFORTS[effort]
         self._n_threads = n_threads
         self._path = path
         self._texts = texts
         self.source: ModelSource = open_source(path)
+        n_parameters = sum(tensor.n_elements for tensor in self.source.tensors)
+        self._effort = effort_for(effort, n_parameters)
         shape = next(tensor for tensor in self.source.tensors if len(tensor.shape) > 1)
         self.recipes = K_QUANTS if shape.n_cols % 256 == 0 else SMALL_BLOCKS
 
