@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from engine.quantize.figures import QualityReport, verdict
 from engine.quantize.report import ShrinkReport
 from engine.quantize.shrink import Shrunk
@@ -28,7 +30,7 @@ QUALITY = QualityReport(
 
 def report_on(result: Shrunk) -> ShrinkReport:
     return ShrinkReport(
-        model="Tiny-Stories-Q4_K_M.gguf",
+        model=Path(result.path).name,
         size_bytes=result.size_bytes,
         source="Tiny-Stories-F16.gguf",
         source_bytes=result.source_bytes,
