@@ -99,7 +99,7 @@ class Tools:
         )
         if done.returncode and not may_fail:
             sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-        return done.stdout
+        return done.stdout + done.stderr
 
 
 class Case:
@@ -197,7 +197,10 @@ def measure(case: Case, tools: Tools, args: argparse.Namespace, folder: Path) ->
     )
     model = case.prepare(folder, args.profile)
     imatrix, base = folder / "imatrix.gguf", folder / "base.bin"
-    tools.imatrix(model, args.calibration, imatrix)
+    if not imatrix.exists():
+        begun = folder / "begun.gguf"  # it is written again and again
+        tools.imatrix(model, args.calibration, begun)
+        begun.replace(imatrix)
     tools.write_base(model, text, args.chunks, base)
     is_within = True
     for number, recipe in enumerate(args.recipes or case.recipes):
