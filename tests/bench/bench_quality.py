@@ -50,7 +50,7 @@ K_QUANTS = ("Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M")
 SMALL_BLOCKS = ("Q4_0", "IQ4_NL", "Q5_0", "Q4_K_M")
 """For rows that hold no k-quants."""
 BY_GGML = Care(feedback=False)
-ATTEMPTS = 5
+ATTEMPTS = 30
 
 
 class Tools:
