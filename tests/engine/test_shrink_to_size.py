@@ -1,27 +1,46 @@
-"""A shrink to a size goes on from where it was, by other threads too, and tells what is wrong."""
+"""A shrink to a size: never more bytes, the same ones by any threads, and on from where it was."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import random
 import shutil
-from collections.abc import Generator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import psutil
 import pytest
 
-from engine.errors import AlreadyExists, CorruptFile, DiskFull, UnsupportedTensor
+from engine.convert.job import Convert
+from engine.convert.lora.choice import Lora
+from engine.errors import AlreadyExists, CorruptFile, DiskFull, TooSmall, UnsupportedTensor
+from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, write_gguf
 from engine.jobs import Paused, Progress, Step, finish
 from engine.leftovers import discard, find_leftovers
 from engine.library import Library
+from engine.llama.evaluate import Evaluator
 from engine.partial import partial_of
 from engine.quantize import effort
 from engine.quantize.effort import Effort
+from engine.quantize.plan import plan
+from engine.quantize.recipe import find_recipe
 from engine.quantize.report import report_path
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from engine.quantize.workbench import folder_of, is_busy
+from engine.source import open_source
+from tests.engine.quantized_cases import digest as tensors_digest
+from tests.engine.test_calibrate import write_mixture
+from tests.engine.test_packed_models import write_checkpoint as write_packed_checkpoint
+from tests.helpers import adapters
+from tests.helpers.checkpoints import write_tiny_checkpoint
 
 WORDS = "Once upon a time there was a little boy who loved to play with his friend in the day. "
 LITTLE = Effort(
@@ -36,6 +55,7 @@ LITTLE = Effort(
     folds=False,
     judge_chunks=1,
 )
+KEPT = {"own-words.tokens", "statistics.gguf", "matters.json", "errors.json"}
 STAGES = (
     "Letting it write",
     "Calibrating",
@@ -95,6 +115,11 @@ def partial(out: Path) -> Path:
     return partial_of(folder_of(out) / "ours.gguf")
 
 
+def types(path: Path) -> dict[str, GgmlType]:
+    with GgufFile.open(path) as model:
+        return {tensor.name: tensor.type for tensor in model.tensors}
+
+
 def begin(job: ShrinkToSize, stage: str, part: float = 0.0) -> Generator[Step, None, ShrunkToSize]:
     """Run `job` to `part` of `stage`."""
     steps = job.run()
@@ -117,6 +142,33 @@ def stages(job: ShrinkToSize) -> list[str]:
     return list(seen)
 
 
+def test_threads_change_no_byte(job: ShrinkToSize, out: Path) -> None:
+    """Of nothing: what the model writes, the statistics, what matters, errors, the file."""
+    found = []
+    job = msgspec.structs.replace(job, overwrite=True)
+    for n_threads in (1, 2, 3):
+        steps = begin(msgspec.structs.replace(job, n_threads=n_threads), "Shrinking")
+        bench = folder_of(out)
+        kept = {path.name: digest(path) for path in bench.iterdir() if path.name in KEPT}
+        finish(steps)
+        found.append({**kept, "out": digest(out)})
+    assert found[0] == found[1] == found[2]
+    assert {*KEPT, "out"} == set(found[0])
+
+
+def test_experts_too(tmp_path: Path, job: ShrinkToSize, out: Path) -> None:
+    source = write_mixture(tmp_path / "mixture", n_experts=4, n_used=2)
+    job = msgspec.structs.replace(job, source=str(source), effort="fast")
+    expected = straight(job, tmp_path)
+    assert straight(msgspec.structs.replace(job, n_threads=3), tmp_path / "out") == expected
+    of = types(tmp_path / "straight.gguf")
+    assert of["blk.0.ffn_gate_exps.weight"].is_quantized
+    assert not of["blk.0.ffn_gate_inp.weight"].is_quantized
+    smaller = finish(msgspec.structs.replace(job, bits_per_weight=3.5).run())
+    assert smaller.bits_per_weight <= 3.5
+    assert logits_are_finite(out)
+
+
 def test_paused_in_each_stage_it_goes_on_to_the_same_bytes(
     job: ShrinkToSize, out: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +182,160 @@ def test_paused_in_each_stage_it_goes_on_to_the_same_bytes(
     assert not set(seen) & {*STAGES} - {"Shrinking"}
     assert "Going on" in seen
     assert digest(out) == expected and is_alone(out)
+
+
+def test_a_cancel_leaves_nothing(job: ShrinkToSize, out: Path) -> None:
+    for stage in STAGES:
+        begin(job, stage).close()
+        assert not list(out.parent.iterdir()), stage
+    pause(job, "Shrinking", 0.5)
+    begin(job, "Going on").close()
+    assert not list(out.parent.iterdir())
+
+
+def other_effort(job: ShrinkToSize) -> ShrinkToSize:
+    return msgspec.structs.replace(job, effort="fast")
+
+
+def other_text(job: ShrinkToSize) -> ShrinkToSize:
+    Path(job.texts[0]).write_text("The big dog was happy and she saw it. " * 90)
+    return job
+
+
+@pytest.mark.parametrize("change", [other_effort, other_text])
+def test_what_another_job_has_left_is_not_gone_on_from(
+    job: ShrinkToSize,
+    out: Path,
+    tmp_path: Path,
+    change: Callable[[ShrinkToSize], ShrinkToSize],
+) -> None:
+    """Not even the unfinished file, though it is of the same source and as long."""
+    pause(job, "Shrinking", 0.9)
+    other = change(job)
+    expected = straight(other, tmp_path)
+    seen = stages(other)
+    assert "Calibrating" in seen and "Going on" not in seen
+    assert digest(out) == expected and is_alone(out)
+
+
+def test_a_real_process_killed_in_every_stage(
+    tiny_checkpoint: Path, job: ShrinkToSize, out: Path, tmp_path: Path
+) -> None:
+    job = msgspec.structs.replace(job, source=str(tiny_checkpoint), effort="fast")
+    expected = straight(job, tmp_path)
+    bench = folder_of(out)
+    reached = ("lock", "source.gguf", "statistics.gguf", "matters.json", "errors.json")
+    for path in (*(bench / name for name in reached), partial(out)):
+        kill_once_there(job, path)
+        if out.exists():  # it was quicker
+            break
+        (left,) = find_leftovers(out.parent)
+        assert left.path == str(bench)
+    if not out.exists():
+        subprocess.run(command(job), check=True, stdout=subprocess.DEVNULL)
+    assert digest(out) == expected and is_alone(out)
+
+
+def command(job: ShrinkToSize) -> list[str]:
+    words = ["shrink", job.source, "-o", job.out, "--bpw", "5", "--effort", job.effort]
+    words += ["--calibration", *job.texts, "--gate", "off", "-t", "1", "--json"]
+    return [sys.executable, "-m", "engine", *words]
+
+
+def kill_once_there(job: ShrinkToSize, path: Path) -> None:
+    """Run `snug-engine shrink`; kill it and its worker when `path` is there, or soon after."""
+    process = psutil.Popen(command(job), stdout=subprocess.DEVNULL)
+    while process.poll() is None and not path.exists():
+        time.sleep(0.002)
+    time.sleep(random.uniform(0, 0.1))
+    family: list[psutil.Process] = [process]
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+        family += process.children(recursive=True)
+    for member in reversed(family):  # the worker first: it would hear that it is left alone
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(family, 30)
+
+
+def test_the_size_is_never_exceeded(job: ShrinkToSize, out: Path) -> None:
+    source = Path(job.source)
+    job = msgspec.structs.replace(job, bits_per_weight=0.0, overwrite=True)
+    least = least_bytes(job)
+    with pytest.raises(TooSmall, match=r"cannot be made as small as .*: the least is "):
+        finish(msgspec.structs.replace(job, size_bytes=least - 1).run())
+    assert not list(out.parent.iterdir())
+    for size_bytes in (least, least + 50_001, 2 * source.stat().st_size):
+        done = finish(msgspec.structs.replace(job, size_bytes=size_bytes).run())
+        assert out.stat().st_size == done.size_bytes <= size_bytes
+        assert size_bytes != least or done.size_bytes == least
+    done = finish(msgspec.structs.replace(job, bits_per_weight=4.7).run())
+    assert 4.6 < done.bits_per_weight <= 4.7
+    finish(msgspec.structs.replace(job, recipe="Q3_K_M").run())
+    stock = plan(open_source(source), find_recipe("Q3_K_M")).size_bytes
+    assert 0.95 * stock < out.stat().st_size <= stock
+    assert is_alone(out)
+
+
+def least_bytes(job: ShrinkToSize) -> int:
+    """The smallest size there is, as the refusal tells it."""
+    with pytest.raises(TooSmall) as caught:
+        finish(msgspec.structs.replace(job, size_bytes=1).run())
+    return int(caught.value.details.split()[2])
+
+
+@pytest.mark.parametrize(
+    ("hidden", "ffn", "tied"),
+    [(96, 160, True), (96, 160, False), (256, 416, False), (72, 100, True)],
+)
+def test_rows_of_any_length(
+    tmp_path: Path, job: ShrinkToSize, out: Path, hidden: int, ffn: int, tied: bool
+) -> None:
+    folder = write_tiny_checkpoint(
+        tmp_path / "Odd", hidden=hidden, ffn=ffn, n_heads=2, n_kv_heads=1, tied=tied
+    )
+    bits = 17.0 if hidden % 32 else 6.0
+    job = msgspec.structs.replace(job, source=str(folder), effort="fast", bits_per_weight=bits)
+    done = finish(job.run())
+    assert done.bits_per_weight <= bits and is_alone(out)
+    of = types(out)
+    assert of["token_embd.weight"].is_quantized == (hidden % 32 == 0)
+    assert ("output.weight" in of) != tied
+    assert logits_are_finite(out)
+
+
+def logits_are_finite(model: Path) -> bool:
+    evaluator = finish(Evaluator.load(model, 32, n_threads=1))
+    try:
+        logits = evaluator.logits(list(range(100, 132)))
+        return logits is not None and bool(np.isfinite(logits).all())
+    finally:
+        evaluator.close()
+
+
+def test_packed_tensors_keep_their_bits(tmp_path: Path, job: ShrinkToSize, out: Path) -> None:
+    folder = write_packed_checkpoint(tmp_path / "Packed", "gptq")
+    job = msgspec.structs.replace(job, source=str(folder), effort="fast", bits_per_weight=4.8)
+    finish(job.run())
+    view, shrunk = open_source(folder), GgufFile.open(out)
+    after = {tensor.name: tensor for tensor in shrunk.tensors}
+    packed = [tensor for tensor in view.tensors if tensor.type.is_quantized]
+    assert packed and after["token_embd.weight"].type.is_quantized
+    for tensor in packed:
+        kept = shrunk.raw(after[tensor.name], 0, tensor.n_rows)
+        assert kept == view.raw(tensor, 0, tensor.n_rows)
+
+
+def test_adapters_are_merged_before(tmp_path: Path, job: ShrinkToSize, out: Path) -> None:
+    """As when they are merged into a file first, and that is shrunk."""
+    base, adapter = adapters.write_case(tmp_path, adapters.load_cases()["bf16"])
+    loras = (Lora(str(adapter)),)
+    job = msgspec.structs.replace(job, source=str(base), effort="fast", bits_per_weight=7)
+    finish(msgspec.structs.replace(job, loras=loras).run())
+    merged = tmp_path / "merged.gguf"
+    finish(Convert(str(base), str(merged), "f32", loras=loras).run())
+    again = msgspec.structs.replace(job, source=str(merged), out=str(tmp_path / "again.gguf"))
+    finish(again.run())
+    assert tensors_digest(out) == tensors_digest(tmp_path / "again.gguf")
 
 
 def test_one_that_is_quantized_already_is_refused(
