@@ -239,6 +239,7 @@ class Study:
         with threads(n_threads, "types") as pool:
             for (tensor, target), future in in_order(pool, measure, pairs, n_threads + 1):
                 done = Progress(stage, len(known), len(tensors), "tensors")
+                yield done
                 errors[target.name] = yield from wait(future, done)
                 if len(errors) == len(types[tensor.name]):
                     known[tensor.name], errors = errors, {}
