@@ -86,6 +86,13 @@ class OutputFile:
             self._file.truncate(self.n_bytes)
             self._file.seek(self.n_bytes)
 
+    def reserve(self, n_bytes: int) -> None:
+        """Append zeros that have their room: a map that writes over them cannot fail."""
+        with as_write_error(self._path):
+            if n_bytes and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), self.n_bytes, n_bytes)
+        self.skip(n_bytes)
+
     def sync(self) -> None:
         os.fsync(self._file.fileno())
         self._n_synced = self.n_bytes

@@ -169,7 +169,7 @@ def new_statistics(
         at += aligned(info.n_bytes, alignment)
     with new_file(path, size_bytes=at, overwrite=overwrite) as output:
         output.write(header)
-        output.skip(at - len(header))
+        output.reserve(at - len(header))
         with partial_of(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
             sums = Sums(mapped, inputs, places, n_threads)
             yield sums

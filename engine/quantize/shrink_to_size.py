@@ -89,6 +89,7 @@ class ShrinkToSize(Job, frozen=True):
     loras: tuple[Lora, ...] = ()
 
     def run(self) -> Generator[Step, None, ShrunkToSize]:
+        from engine.convert.view import CheckpointView
         from engine.output import check_output
         from engine.partial import Note
         from engine.quantize.workbench import workbench
@@ -107,6 +108,9 @@ class ShrinkToSize(Job, frozen=True):
         marks = self._marks()
         source = open_source(self.source, self.loras)
         try:
+            if isinstance(source, CheckpointView):
+                for n_bytes in source.find_lattices():
+                    yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
             with workbench(Path(self.out), note, self._key(marks)) as bench:
                 made = yield from self._make(source, bench)

@@ -207,7 +207,8 @@ def test_without_a_display_the_main_job_is_done_in_the_terminal(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("There is no display here")
     assert "mean KLD" in done.stdout and "shrinks language models" in done.stdout
-    (shrunk,) = (own_home / "data" / "models").iterdir()
+    shrunk, report = sorted((own_home / "data" / "models").iterdir())
+    assert report.name == f"{shrunk.stem}.quality.json"
     assert shrunk.name == "starter-Q8_0.gguf"
 
 
