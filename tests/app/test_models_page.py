@@ -601,9 +601,9 @@ def test_discarding_never_holds_the_window_up(
     threads = []
     real_rmtree = shutil.rmtree
 
-    def rmtree(path: Path) -> None:
+    def rmtree(path: Path, *, ignore_errors: bool = False) -> None:
         threads.append(threading.current_thread())
-        real_rmtree(path)
+        real_rmtree(path, ignore_errors=ignore_errors)
 
     monkeypatch.setattr(shutil, "rmtree", rmtree)
     page = show_page(qtbot, context)

@@ -209,7 +209,7 @@ def test_a_download_pauses_lets_the_next_one_go_and_goes_on(
     before = hub.n_body_bytes
     click(row.pause_button)
     wait(qtbot, task, TaskState.SUCCEEDED)
-    assert hub.n_body_bytes - before < 45 << 20
+    assert hub.n_body_bytes - before <= 48 << 20  # all but the last piece, of 2 MiB
     assert fractions == sorted(fractions) and not staging.exists()
     whole = tmp_path / "ann" / "Big-GGUF" / "Big-Q4_K_M.gguf"
     assert whole.read_bytes() == hub.repos["ann/Big-GGUF"].files["Big-Q4_K_M.gguf"]
@@ -334,7 +334,7 @@ def test_closing_stops_a_download_that_goes_on_after_the_next_start(
     click(page.leftovers.lines[0].resume_button)
     (task,) = again.context.tasks.listed
     wait(qtbot, task, TaskState.SUCCEEDED)
-    assert hub.n_body_bytes - before < 45 << 20
+    assert hub.n_body_bytes - before <= 48 << 20  # all but the last piece, of 2 MiB
     assert again.close()
 
 
