@@ -167,25 +167,3 @@ def recommended(source: Path, args: argparse.Namespace) -> str:
         print(advice.reason)
     recipe: str = advice.recipe
     return recipe
-
-
-def calibrate(args: argparse.Namespace) -> Any:
-    from engine.calibrate.job import Calibrate
-
-    job = Calibrate(
-        str(args.model.absolute()),
-        str(args.out.absolute()),
-        tuple(str(text.absolute()) for text in args.text),
-        args.chunks,
-        args.context,
-        args.threads,
-        overwrite=args.overwrite,
-    )
-    done = run_job(job, args)
-    if not args.json:
-        size, peak = format_bytes(done.size_bytes), format_bytes(done.peak_bytes)
-        how = "there already" if done.is_reused else f"{done.seconds:.1f} s, {peak} of memory"
-        print(f"{done.path}: {size}, {done.n_tensors} tensors, {done.n_tokens:,} tokens ({how})")
-        for tensor, experts in done.few_tokens.items():
-            print(f"{tensor}: few tokens went to {len(experts)} experts")
-    return done

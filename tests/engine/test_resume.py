@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import random
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import pytest
 
 from engine.convert.job import Convert
@@ -26,6 +22,7 @@ from engine.partial import MAX_NOTE_BYTES, Note, note_of, partial_of, read_note,
 from engine.quantize.shrink import Shrink
 from tests.engine.quantized_cases import write_source
 from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.kills import kill_when
 from tests.helpers.pauses import gone_on, is_writing, pause, run
 
 Resumable = Shrink | Convert
@@ -139,17 +136,11 @@ def kill_shrink(job: Shrink, n_bytes: float) -> None:
     partial = partial_of(Path(job.out))
     command = ["shrink", job.source, "-o", job.out, "--type", job.recipe or "", "-t", "1", "--json"]
     command += ["--effort", "stock"]
-    process = psutil.Popen([sys.executable, "-m", "engine", *command], stdout=subprocess.DEVNULL)
-    while process.poll() is None and not (partial.exists() and partial.stat().st_size >= n_bytes):
-        time.sleep(0.002)
-    time.sleep(random.uniform(0, 0.05))
-    family: list[psutil.Process] = [process]
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
-        family += process.children(recursive=True)
-    for member in reversed(family):  # the worker first: it would hear that it is left alone
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(family, 30)
+    kill_when(
+        [sys.executable, "-m", "engine", *command],
+        lambda: partial.exists() and partial.stat().st_size >= n_bytes,
+        within_s=0.05,
+    )
 
 
 def test_what_was_not_certain_is_made_anew(source: Path, out: Path) -> None:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import psutil
 import pytest
 
 from engine.convert.job import Convert
@@ -41,6 +37,7 @@ from tests.engine.test_calibrate import write_mixture
 from tests.engine.test_packed_models import write_checkpoint as write_packed_checkpoint
 from tests.helpers import adapters
 from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.kills import kill_when
 
 WORDS = "Once upon a time there was a little boy who loved to play with his friend in the day. "
 LITTLE = Effort(
@@ -244,17 +241,7 @@ def command(job: ShrinkToSize) -> list[str]:
 
 def kill_once_there(job: ShrinkToSize, path: Path) -> None:
     """Run `snug-engine shrink`; kill it and its worker when `path` is there, or soon after."""
-    process = psutil.Popen(command(job), stdout=subprocess.DEVNULL)
-    while process.poll() is None and not path.exists():
-        time.sleep(0.002)
-    time.sleep(random.uniform(0, 0.1))
-    family: list[psutil.Process] = [process]
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
-        family += process.children(recursive=True)
-    for member in reversed(family):  # the worker first: it would hear that it is left alone
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(family, 30)
+    kill_when(command(job), path.exists, within_s=0.1)
 
 
 def test_the_size_is_never_exceeded(job: ShrinkToSize, out: Path) -> None:

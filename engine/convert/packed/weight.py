@@ -7,6 +7,7 @@ values are those of the packer's own formula in float32.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def integer_lattice(n_bits: int, zero: int | None) -> Lattice | None:
     return Lattice(GgmlType.Q8_0, -zero % 256)
 
 
-class PackedWeight:
+class PackedWeight(ABC):
     """A `Weight` whose subclass knows where codes, scales and zero points lie.
 
     It is stored in lines of `line_cols` codes: its rows, or blocks that know nothing of rows.
@@ -84,13 +85,13 @@ class PackedWeight:
     def type(self) -> GgmlType:
         return self.lattice.type if self.lattice else GgmlType.F32
 
+    @abstractmethod
     def codes(self, first: int, last: int) -> Codes:
         """Lines `first` to `last`, [n, line_cols]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scales(self, first: int, last: int) -> Floats:
         """The scales of these lines, [n, n_groups]."""
-        raise NotImplementedError
 
     def zeros(self, first: int, last: int) -> Floats | None:  # noqa: ARG002 - for subclasses
         """Their zero points, [n, n_groups]; None where there are none to subtract."""
