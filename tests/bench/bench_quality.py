@@ -27,7 +27,6 @@ from typing import NamedTuple, get_args
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
 from engine.ggml_types import FileType
 from engine.gguf import GgufFile
@@ -63,13 +62,7 @@ class Tools:
         self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries, "OMP_NUM_THREADS": "2"}
 
     def imatrix(self, model: Path, text: Path, out: Path) -> None:
-        """Where llama.cpp cannot read the text in these tokens, Snug's own imatrix of it."""
-        out.unlink(missing_ok=True)
-        arguments = ("-m", model, "-f", text, "-o", out)
-        self._run("llama-imatrix", *arguments, *self._threads, may_fail=True)
-        if not out.exists():
-            print("llama-imatrix failed: the imatrix is Snug's, of the same text\n")
-            finish(Calibrate(str(model), str(out), (str(text),)).run())
+        self._run("llama-imatrix", "-m", model, "-f", text, "-o", out, *self._threads)
 
     def quantize(self, model: Path, imatrix: Path, recipe: str, out: Path) -> None:
         self._run("llama-quantize", "--imatrix", imatrix, model, out, recipe)
@@ -101,23 +94,26 @@ class Tools:
 class Case:
     """A source, calibrated and measured once for all sizes."""
 
-    def __init__(self, path: Path, texts: tuple[str, ...], effort: EffortName, n_threads: int):
+    def __init__(self, path: Path, effort: EffortName, n_threads: int):
         self._n_threads = n_threads
         self._path = path
-        self._texts = texts
         self.source: ModelSource = open_source(path)
         n_parameters = sum(tensor.n_elements for tensor in self.source.tensors)
         self._effort = effort_for(effort, n_parameters)
         shape = next(tensor for tensor in self.source.tensors if len(tensor.shape) > 1)
-        self.recipes = K_QUANTS if shape.n_cols % 256 == 0 else SMALL_BLOCKS
+        has_k_quants = shape.n_cols % 256 == 0
+        self.recipes = K_QUANTS if has_k_quants else SMALL_BLOCKS
+        self.text_name = "wiki.valid.raw" if has_k_quants else "tinystories_val.txt"
 
-    def prepare(self, folder: Path, profile: Profile) -> Path:
+    def prepare(self, folder: Path, calibration: Path, profile: Profile) -> Path:
         """Measure everything; returns the source as a GGUF file."""
         self._bench = Workbench(folder, None)
         self._profile = profile
         self._study = Study(self.source, self._bench, self._effort, self._n_threads)
         self._care = Care(sweeps=self._effort.sweeps, refits=self._effort.refits)
-        self._statistics: Statistics = finish(self._study.calibrate(str(self._path), self._texts))
+        self._statistics: Statistics = finish(
+            self._study.calibrate(str(self._path), (str(calibration),))
+        )
         tensors = choosable(self.source)
         matters = finish(self._study.matters(tensors, self._statistics))
         (folder / "by-ggml").mkdir(exist_ok=True)
@@ -177,6 +173,21 @@ class Case:
         )
 
 
+def readable(text: Path, source: ModelSource, folder: Path) -> Path:
+    """`text`, or a copy in `folder` without what llama.cpp's tools end at.
+
+    A vocabulary without byte tokens has no token for the letters that it does not know; llama.cpp
+    looks for one nevertheless (`std::out_of_range`).
+    """
+    tokens = set(source.metadata["tokenizer.ggml.tokens"].value)
+    if source.metadata["tokenizer.ggml.model"].value != "llama" or "<0x0A>" in tokens:
+        return text
+    known = {token for token in tokens if len(token) == 1} | {" "}
+    copy = folder / text.name
+    copy.write_text("".join(letter for letter in text.read_text() if letter in known))
+    return copy
+
+
 class Row(NamedTuple):
     """A size: the stock file's figures and ours, by name of the version."""
 
@@ -188,14 +199,13 @@ class Row(NamedTuple):
 
 def measure(case: Case, tools: Tools, args: argparse.Namespace, folder: Path) -> bool:
     """Print a row for each size; returns whether all files were as small as they had to be."""
-    text = args.text or SHARED / "text" / (
-        "tinystories_val.txt" if case.recipes is SMALL_BLOCKS else "wiki.valid.raw"
-    )
-    model = case.prepare(folder, args.profile)
+    text = readable(args.text or SHARED / "text" / case.text_name, case.source, folder)
+    calibration = readable(args.calibration, case.source, folder)
+    model = case.prepare(folder, calibration, args.profile)
     imatrix, base = folder / "imatrix.gguf", folder / "base.bin"
     if not imatrix.exists():
         begun = folder / "begun.gguf"  # it is written again and again
-        tools.imatrix(model, args.calibration, begun)
+        tools.imatrix(model, calibration, begun)
         begun.replace(imatrix)
     tools.write_base(model, text, args.chunks, base)
     is_within = True
@@ -259,7 +269,7 @@ def main() -> int:
     tools, is_within = Tools(args.tools, args.threads), True
     for path in args.sources:
         print(f"\n{path.name}, calibrated with {args.calibration.name}\n", flush=True)
-        case = Case(path, (str(args.calibration),), args.effort, args.threads)
+        case = Case(path, args.effort, args.threads)
         with tempfile.TemporaryDirectory() as scratch:
             folder = args.folder / path.name if args.folder else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
