@@ -24,7 +24,7 @@ from tests.bench.bench_inference import measure_llama_bench
 
 
 def write_stock(tools: Path, source: Path, shrunk: Path, out: Path) -> None:
-    """Let llama-quantize make `out` of `source`, each tensor in the type that it has in `shrunk`."""
+    """Let llama-quantize make `out` of `source` in the types that the tensors of `shrunk` have."""
     made = {tensor.name: tensor.type for tensor in GgufFile.open(shrunk).tensors}
     rules = [
         f"^{name.replace('.', '[.]')}$={type_.name}"
