@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # Numbers in a chunk: 2 MiB as float32, and 50 ms of the slowest type, so that a cancel is quick.
 CHUNK_ELEMENTS = 2**19
+TILE_ROWS = 32  # the kernels round so many rows at once: of a part of a tile they do all
 FORGET_BYTES = 128 << 20  # so much of the source is in memory, and a little more
 N_COMPARED = 8  # chunks of what was left, and a few more
 
@@ -125,7 +126,8 @@ def write_model(
 def _chunks(plan: Plan) -> Iterator[Chunk]:
     """The whole work, in the order of the file."""
     for index, (old, new) in enumerate(zip(plan.sources, plan.tensors, strict=True)):
-        n_rows = max(1, CHUNK_ELEMENTS // max(1, old.n_cols))
+        n_tiles = max(1, CHUNK_ELEMENTS // TILE_ROWS // max(1, old.n_cols))
+        n_rows = n_tiles * TILE_ROWS
         for start in range(0, old.n_rows, n_rows):
             yield Chunk(index, old, new, start, min(old.n_rows, start + n_rows))
 

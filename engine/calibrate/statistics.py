@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _STRIP = 64
+FEWEST_HELD_OUT = 16
+"""Rows with which an expert is judged by itself."""
 
 
 class Statistics:
@@ -134,10 +136,26 @@ class Statistics:
         share = np.float32(n / n_cols)
         return [share * a + (1 - share) * b for a, b in zip(own, pooled, strict=True)]
 
+    def moment_tokens(self, tensor: str, i_matrix: int = 0) -> float:
+        """How many tokens the second moment is as good as: an expert's own, and those lent to it.
+
+        The variance of a mean is that of one token times the sum of the squares of their weights,
+        and an expert's own count twice. 0 for a tensor never seen.
+        """
+        counts = self.n_tokens(tensor)
+        if not counts.sum():
+            return 0.0
+        n, n_cols = float(counts[i_matrix]), self._tensors[f"{tensor}.in_sum2"].n_cols
+        if len(counts) == 1 or n >= n_cols:
+            return n
+        share = n / n_cols
+        return 1 / (share / n_cols + (1 - share**2) / float(counts.sum()))
+
     def held_out(self, tensor: str, i_matrix: int = 0) -> NDArray[np.float32] | None:
         """Rows that are in none of the other statistics, float32 [n_sample, n_cols].
 
-        Of an expert those that were routed to it: maybe none. None if not known.
+        Of an expert those that were routed to it, or those of all experts if they are too few to
+        tell anything. None if not known.
         """
         name = self.shared_input(tensor)
         rows = self._read(f"{name}.in_sample")
@@ -146,7 +164,8 @@ class Statistics:
         experts = self._read(f"{name}.in_experts")
         sample: NDArray[np.float32]
         if experts is not None:
-            sample = rows[(experts == i_matrix).any(axis=1)]
+            own = rows[(experts == i_matrix).any(axis=1)]
+            sample = own if len(own) >= FEWEST_HELD_OUT else rows
         else:
             sample = rows.reshape(-1, *rows.shape[-2:])[i_matrix]
         return sample

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from engine.quantize.fold import InputStatistics
 
 MOST_CURVATURES = 3  # of a model with experts each has its own, and they come one after the other
-# More than the 0.01 of GPTQ: what a model is used for is never quite what it was calibrated with.
-DAMPING = 0.1
 
 
 class Care(msgspec.Struct, frozen=True):
@@ -192,10 +190,10 @@ def _curvatures(
     statistics: InputStatistics, name: str, i_matrix: int, n_threads: int
 ) -> list[_Columns]:
     blocks = statistics.second_moment_blocks(name, i_matrix)
-    n_tokens = int(statistics.n_tokens(name)[i_matrix])
+    n_tokens = statistics.moment_tokens(name, i_matrix)
     found: list[_Columns] = []
     for block in blocks or []:
         first = found[-1].last if found else 0
-        curvature = Curvature.of(block, n_tokens, DAMPING, n_threads)
+        curvature = Curvature.of(block, n_tokens, n_threads)
         found.append(_Columns(first, first + len(block), curvature))
     return found

@@ -53,6 +53,10 @@ class InputStatistics(Protocol):
         """The blocks on its diagonal outside of which it is zero."""
         ...
 
+    def moment_tokens(self, tensor: str, i_matrix: int = 0) -> float:
+        """How many tokens it is as good as."""
+        ...
+
     def held_out(self, tensor: str, i_matrix: int = 0) -> NDArray[np.float32] | None:
         """Inputs that are in none of the others, [n_samples, n_cols]"""
         ...
@@ -209,6 +213,9 @@ class FoldedStatistics:
 
     def n_tokens(self, tensor: str) -> NDArray[np.int64]:
         return self._statistics.n_tokens(tensor)
+
+    def moment_tokens(self, tensor: str, i_matrix: int = 0) -> float:
+        return self._statistics.moment_tokens(tensor, i_matrix)
 
     def shared_input(self, tensor: str) -> str:
         return self._statistics.shared_input(tensor)

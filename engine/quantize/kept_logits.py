@@ -43,6 +43,11 @@ class KeptLogits:
         except OSError as error:
             log.info("logits are not kept: %s", error)
 
+    @property
+    def capacity(self) -> int:
+        """How many chunks it has room for, as far as is known."""
+        return self._n_max
+
     def append(self, logits: NDArray[np.float32]) -> None:
         """Keep the next chunk if there is room; a full disk is no failure."""
         if self._file is None or self.n >= self._n_max:

@@ -58,8 +58,8 @@ class Reference:
     ) -> Generator[Step, None, Reference]:
         """Load the GGUF at `path` and the first `chunks` (0: all) of `n_ctx` tokens of a file.
 
-        Its logits are kept in `folder` up to `most_kept_bytes`; those of the chunks beyond are
-        computed anew for each model. Raises InferenceError for a text that is too short, NotFound,
+        Its logits are kept in `folder` up to `most_kept_bytes`: if that is all, the reference
+        leaves memory before another model comes. The others are computed anew for each model. Raises InferenceError for a text that is too short, NotFound,
         StorageError, and what loading a model raises.
         """
         yield Progress("Reading the text", 0, None, "bytes")
@@ -87,6 +87,7 @@ class Reference:
         """
         _require_file(model)
         _require_same_vocabulary(model, self._path)
+        yield from self._read_ahead()
         n_ctx = len(self._chunks[0])
         evaluator = yield from Evaluator.load(model, n_ctx, kv_type=kv_type)
         try:
@@ -99,10 +100,19 @@ class Reference:
                 scores.append((yield from _wait(future, done, at_work)))
         finally:
             evaluator.close()
-        if self._kept.n == len(self._chunks):
-            self._close_evaluator()
         yield Progress("Comparing", n_total, n_total, "tokens")
         return summarize(scores, Path(model).name, kv_type)
+
+    def _read_ahead(self) -> Generator[Progress, None, None]:
+        """Let the reference read what can be kept: it need not stay beside another model then."""
+        n, n_ctx = min(len(self._chunks), self._kept.capacity), len(self._chunks[0])
+        while self._evaluator and self._kept.n < min(n, self._kept.capacity):
+            done = Progress("Reading the text", self._kept.n * n_ctx, n * n_ctx, "tokens")
+            yield done
+            future = self._thread.submit(self._keep_next, self._evaluator)
+            yield from _wait(future, done, [self._evaluator])
+        if self._kept.n == len(self._chunks):
+            self._close_evaluator()
 
     def probe(self, model: str, kv_type: KvType = "f16") -> Generator[Step, None, ProbesReport]:
         """Ask this and the GGUF `model` the probes; raises what loading a model raises."""
@@ -126,16 +136,20 @@ class Reference:
             raise CancelledError
         return score(expected, found, model.targets(chunk))
 
+    def _keep_next(self, evaluator: Evaluator) -> None:
+        """Keep the reference's logits of one more chunk; CancelledError if interrupted."""
+        logits = evaluator.logits(self._chunks[self._kept.n])
+        if logits is None:
+            raise CancelledError
+        self._kept.append(logits)
+
     def _expected(self, index: int) -> NDArray[np.float32] | None:
         """The reference's logits of a chunk, float32 [n, n_vocab]; None if interrupted."""
         kept = self._kept.read(index)
         if kept is not None:
             return kept
         assert self._evaluator  # it is there as long as a chunk is not kept
-        logits = self._evaluator.logits(self._chunks[index])
-        if logits is not None and index == self._kept.n:
-            self._kept.append(logits)
-        return logits
+        return self._evaluator.logits(self._chunks[index])
 
     def _close_evaluator(self) -> None:
         if self._evaluator:

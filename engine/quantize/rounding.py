@@ -38,6 +38,14 @@ SCALAR_TYPES = frozenset(
     }
 )
 
+# More than the 0.01 of GPTQ: what a model is used for is never quite what it was calibrated with.
+DAMPING = 0.1
+"""Of the mean of the diagonal."""
+ENOUGH_TOKENS = 4
+"""For each column: fewer than its second moment shows how columns go together only by chance."""
+MOST_DAMPING = 1e3
+"""With more there is next to nothing left of how columns go together."""
+
 
 class Curvature(msgspec.Struct, frozen=True):
     """How much each pair of columns counts: E[x x^T], damped, and its factor.
@@ -57,16 +65,15 @@ class Curvature(msgspec.Struct, frozen=True):
     def of(
         cls,
         second_moment: NDArray[np.float32],
-        n_tokens: int,
-        damping: float = 0.01,
+        n_tokens: float,
         n_threads: int = 1,
     ) -> Curvature:
         """Prepare E[x x^T] over `n_tokens`, [n, n] or its diagonal blocks [n_blocks, n, n].
 
-        `damping` is what is added to the diagonal, of its mean; more is where tokens are few
-        (GPTQ, arXiv 2210.17323, section 3.3), and ten times as much, up to 1, as long as the
-        factor does not exist. Columns that no token used count as little as that. Raises
-        EngineError for what is no second moment: NaN, infinity, a negative diagonal.
+        `DAMPING` is added to the diagonal (GPTQ, arXiv 2210.17323, section 3.3); of fewer than
+        `ENOUGH_TOKENS` for each column as many times more as they are fewer, and ten times as much
+        as long as the factor does not exist. Columns that no token used count as little as that.
+        Raises EngineError for what is no second moment: NaN, infinity, a negative diagonal.
         """
         import numpy as np
 
@@ -79,8 +86,7 @@ class Curvature(msgspec.Struct, frozen=True):
                 "The calibration statistics are damaged.", hint="Calibrate the model again."
             )
         unit = mean if mean > 1e-30 else 1.0
-        if n_tokens < 4 * n:
-            damping *= 5 if n_tokens >= n else 10
+        damping = DAMPING * max(1.0, ENOUGH_TOKENS * n / max(1.0, n_tokens))
         curvature = cls(
             _aligned(blocks.shape),
             np.empty(blocks.shape[:2], np.int32),
@@ -118,7 +124,7 @@ class Curvature(msgspec.Struct, frozen=True):
         damped *= np.float32(0.5)
         diagonal = np.diagonal(damped).copy()
         order[:] = np.argsort(-diagonal, kind="stable")
-        while damping < 1:
+        while damping < MOST_DAMPING:
             np.fill_diagonal(damped, diagonal + np.float32(damping))
             if _native.factor_moment(damped, order, feedback, pivots, n_threads):
                 return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.calibrate import inputs
 from engine.calibrate.inputs import Input, held_out_tokens
 from engine.calibrate.job import Calibrate, Calibrated
-from engine.calibrate.statistics import Statistics
+from engine.calibrate.statistics import FEWEST_HELD_OUT, Statistics
 from engine.calibrate.texts import bundled_texts, split
 from engine.convert.job import Convert
 from engine.errors import AlreadyExists, CorruptFile, FormatError, InferenceError, NotFound
@@ -245,11 +245,27 @@ def test_experts_together_saw_what_their_router_saw(tmp_path: Path, text: Path) 
             assert of_experts.shape == (4, 256)
             together = n @ of_experts.astype(np.float64) / n.sum()
             np.testing.assert_allclose(together, of_router[0], rtol=1e-4, atol=1e-5)
-        samples = [known(found.held_out(gate, i)) for i in range(4)]
+        # So few were held out that all experts are judged with all of them.
         whole = known(found.held_out(router))
-        assert sum(len(sample) for sample in samples) == 2 * len(whole)
-        assert sum(len(known(found.held_out(down, i))) for i in range(4)) == 2 * len(whole)
+        assert len(whole) <= FEWEST_HELD_OUT
+        assert all(np.array_equal(known(found.held_out(gate, i)), whole) for i in range(4))
+        # As good as more tokens than their own, and fewer than all.
+        assert all(a < found.moment_tokens(gate, i) < n.sum() for i, a in enumerate(n))
+        assert found.moment_tokens(router) == found.n_tokens(router)[0]
     assert done.few_tokens[gate] == (0, 1, 2, 3)  # none of them had 256 tokens
+
+
+def test_experts_with_many_tokens_held_out_are_judged_with_their_own(
+    tmp_path: Path, text: Path
+) -> None:
+    model = write_mixture(tmp_path / "mixture", n_experts=4, n_used=2)
+    calibrate(model, tmp_path / "a.gguf", text, chunks=16, n_held_out=128)
+    with Statistics.open(tmp_path / "a.gguf") as found:
+        n_all = len(known(found.held_out("blk.1.ffn_gate_inp.weight")))
+        for part in ("gate", "down"):
+            samples = [known(found.held_out(f"blk.1.ffn_{part}_exps.weight", i)) for i in range(4)]
+            assert min(map(len, samples)) >= FEWEST_HELD_OUT
+            assert sum(map(len, samples)) == 2 * n_all
 
 
 def test_an_expert_that_sees_everything_is_like_a_dense_matrix(tmp_path: Path, text: Path) -> None:

@@ -187,7 +187,8 @@ def test_the_cost_of_a_kv_cache_is_that_of_llama_perplexity(
     assert report.kld_mean == pytest.approx(mean, rel=2e-2, abs=1e-6)
     assert report.kld_p999 == pytest.approx(p999, rel=2e-2)
     assert report.same_top_fraction == pytest.approx(same_top, abs=3e-3)
-    assert report.perplexity == pytest.approx(perplexity, rel=1e-4)
+    # Processors round a cache of four bits differently: llama-perplexity's own differs by 4e-4.
+    assert report.perplexity == pytest.approx(perplexity, rel=1e-3)
 
 
 def write_in_f32(source: Path, out: Path) -> None:
@@ -245,14 +246,14 @@ def test_a_comparison_that_was_stopped_can_be_made_again(
 ) -> None:
     reference = finish(Reference.open(str(pair[0]), str(text), 4, N_CTX))
     try:
-        for n_done in (0, N_CTX, 2 * N_CTX):
+        for stage, n_done in (
+            ("Reading the text", N_CTX),
+            *(("Comparing", n * N_CTX) for n in range(3)),
+        ):
             steps = reference.compare(str(pair[1]))
             step = next(steps)
-            while not (isinstance(step, Progress) and step.stage == "Comparing"):
+            while not (isinstance(step, Progress) and step.stage == stage and step.done >= n_done):
                 step = next(steps)
-            while step.done < n_done:
-                step = next(steps)
-                assert isinstance(step, Progress)
             steps.close()
         assert finish(reference.compare(str(pair[1]))) == compare(pair[1], pair[0], text, 4)
     finally:

@@ -174,3 +174,18 @@ def test_what_is_no_number_is_refused(number: float) -> None:
     moment[5, 5] = -1
     with pytest.raises(EngineError, match="statistics are damaged"):
         Curvature.of(moment, len(FIT))
+
+
+def test_few_inputs_are_believed_less_but_never_ignored() -> None:
+    """The more columns there are for each token, the less the columns' company counts."""
+    errors = []
+    for n_tokens in (N_COLS // 8, N_COLS // 2, 4 * N_COLS):
+        few = FIT[:n_tokens]
+        moment = moment_of(few)
+        importance = np.diagonal(moment).copy()
+        curvature = Curvature.of(moment, n_tokens)
+        stock = quantize_rows(GgmlType.Q4_K, ROWS, importance)
+        ours = round_rows(GgmlType.Q4_K, ROWS, curvature, importance)
+        ratio = held_out_errors(GgmlType.Q4_K, ROWS, ours, HELD_OUT).sum()
+        errors.append(ratio / held_out_errors(GgmlType.Q4_K, ROWS, stock, HELD_OUT).sum())
+    assert errors == sorted(errors, reverse=True) and errors[0] < 0.95 and errors[1] < 0.8
