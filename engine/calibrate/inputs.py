@@ -21,6 +21,8 @@ MOST_TOKENS = 4096
 """That are read at once for larger ones: the disk is read and written once for all of them."""
 MOST_LOGIT_BYTES = 512 << 20
 """What their logits may take, which llama.cpp computes along the way."""
+MOST_CACHE_BYTES = 512 << 20
+"""What llama.cpp's cache of their keys and values may take."""
 
 KEY = "snug.calibration.key"
 TENSORS = "snug.calibration.tensors"
@@ -91,13 +93,15 @@ def describe(
     }
 
 
-def together(inputs: Sequence[Input], n_ctx: int, n_chunks: int, n_vocab: int) -> int:
-    """How many of `n_chunks` chunks of `n_ctx` tokens are read at once."""
+def together(
+    inputs: Sequence[Input], n_ctx: int, n_chunks: int, n_vocab: int, cache_bytes: int
+) -> int:
+    """How many of `n_chunks` chunks of `n_ctx` tokens, whose cache takes `cache_bytes`, at once."""
     n_bytes = sum(4 * one.n_matrices * one.n_cols * one.n_block for one in inputs)
     if n_bytes <= MOST_IN_MEMORY:
         return 1
     n_tokens = min(MOST_TOKENS, MOST_LOGIT_BYTES // (4 * n_vocab))
-    return max(1, min(n_chunks, n_tokens // n_ctx))
+    return max(1, min(n_chunks, n_tokens // n_ctx, MOST_CACHE_BYTES // max(1, cache_bytes)))
 
 
 def held_out_tokens(n_tokens: int, n_wanted: int) -> list[int]:

@@ -139,6 +139,7 @@ class Calibrate(Job, frozen=True):
         from engine.calibrate.inputs import describe, held_out_tokens, together
         from engine.calibrate.sums import new_statistics
         from engine.calibrate.texts import split
+        from engine.fit.shape import Shape
 
         reading = Progress("Reading the texts", 0, None, "tokens")
         surveyor = Collector(model, self.n_ctx, self.n_threads)
@@ -148,10 +149,11 @@ class Calibrate(Job, frozen=True):
             )
             chunks = (yield from _wait(splitting, reading))[: self.chunks or None]
             inputs = yield from _wait(thread.submit(surveyor.survey, chunks[0]), reading)
-        n_vocab = model.vocabulary.n_tokens
-        n_together = (
-            together(inputs, self.n_ctx, len(chunks), n_vocab) if not model.has_state else 1
-        )
+        shape = Shape.from_metadata(model.metadata)
+        cache_bytes, n_vocab = shape.kv_cache_bytes(self.n_ctx), model.vocabulary.n_tokens
+        n_together = 1
+        if not model.has_state:
+            n_together = together(inputs, self.n_ctx, len(chunks), n_vocab, cache_bytes)
         collector = Collector(model, self.n_ctx, self.n_threads, n_together)
         # One thread for all chunks: each new one would cost ggml a new set of OpenMP threads.
         with closing(collector), ThreadPoolExecutor(1, thread_name_prefix="calibrate") as thread:

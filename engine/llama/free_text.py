@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from engine._native import AbortFlag
 from engine.errors import CorruptFile, InferenceError
+from engine.fit.shape import Shape
 from engine.jobs import Progress
 from engine.llama.library import library
 from engine.llama.model import Model, out_of_memory
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_AT_ONCE = 16
+MOST_CACHE_BYTES = 512 << 20
+"""What the keys and values of all that is written at once may take."""
 
 
 def write_freely(
@@ -32,7 +35,8 @@ def write_freely(
 
     Raises OutOfMemory, CorruptFile for a model that computes no numbers, InferenceError.
     """
-    n_at_once = min(N_AT_ONCE, n_texts)
+    cache_bytes = Shape.from_metadata(model.metadata).kv_cache_bytes(n_tokens)
+    n_at_once = max(1, min(N_AT_ONCE, n_texts, MOST_CACHE_BYTES // max(1, cache_bytes)))
     writer = _Writer(model, n_at_once, n_tokens, n_threads)
     texts: list[list[int]] = []
     try:

@@ -59,8 +59,9 @@ class Reference:
         """Load the GGUF at `path` and the first `chunks` (0: all) of `n_ctx` tokens of a file.
 
         Its logits are kept in `folder` up to `most_kept_bytes`: if that is all, the reference
-        leaves memory before another model comes. The others are computed anew for each model. Raises InferenceError for a text that is too short, NotFound,
-        StorageError, and what loading a model raises.
+        leaves memory before another model comes. The others are computed anew for each model.
+        Raises InferenceError for a text that is too short, NotFound, StorageError, and what loading
+        a model raises.
         """
         yield Progress("Reading the text", 0, None, "bytes")
         words = _read_text(Path(text))

@@ -32,6 +32,9 @@ class Inputs:
         n_matrices, n_tokens, _ = self._seen[tensor].shape
         return np.full(n_matrices, n_tokens, np.int64)
 
+    def moment_tokens(self, tensor: str, i_matrix: int = 0) -> float:
+        return float(self.n_tokens(tensor)[i_matrix])
+
     def second_moment(self, tensor: str, i_matrix: int = 0) -> Array | None:
         if tensor not in self._seen:
             return None
