@@ -20,8 +20,10 @@ from engine.errors import (
     UnsupportedTokenizer,
 )
 from engine.gguf import GgufFile
+from engine.hardware import Device
 from engine.jobs import Progress
 from engine.llama.experts import keep_experts
+from engine.llama.ggml import devices
 from engine.llama.library import library
 from engine.llama.long_texts import BEAR_ANY_LENGTH, LONGEST, short_pieces
 from engine.splits import open_gguf
@@ -34,6 +36,9 @@ LOAD_MODE_NONE = 0  # not by mmap
 _TOKEN_NULL = -1
 # What llama.cpp says when memory was refused: std::bad_alloc, ggml's buffers, a GPU's driver.
 _OUT_OF_MEMORY = ("failed to allocate", "unable to allocate", "bad_alloc", "out of memory")
+
+COMPUTE_BYTES = 2 << 30
+"""Left free on each GPU beside the weights: for what a model computes that reads long texts."""
 
 
 class Model:
@@ -64,17 +69,24 @@ class Model:
 
 
 def load_model(
-    path: str | Path, n_gpu_layers: int = -1, n_cpu_experts: int = 0, *, is_copied: bool = False
+    path: str | Path,
+    n_gpu_layers: int | None = None,
+    n_cpu_experts: int = 0,
+    *,
+    is_copied: bool = False,
 ) -> Generator[Progress, None, Model]:
     """Load the GGUF at `path`; closing the generator stops llama.cpp at the next tensor.
 
-    The experts of the first `n_cpu_experts` layers stay in main memory. `is_copied` reads the
-    weights into memory of the process instead of mapping the file.
+    `n_gpu_layers` -1 are all, None are all if a GPU has room for them and else none. The experts of
+    the first `n_cpu_experts` layers stay in main memory. `is_copied` reads the weights into memory
+    of the process instead of mapping the file.
 
     The file is checked by our own parser before llama.cpp sees it. Raises NotFound, StorageError,
     CorruptFile, UnsupportedTensor, UnsupportedArchitecture, UnsupportedTokenizer, OutOfMemory.
     """
     file = open_model_file(path)
+    if n_gpu_layers is None:
+        n_gpu_layers = all_or_none(file.size_bytes, devices())
     loading = _Loading(file.path, n_gpu_layers, n_cpu_experts, is_copied=is_copied)
     thread = threading.Thread(target=loading.run, name="load-model", daemon=True)
     thread.start()
@@ -133,6 +145,16 @@ def _require_answers(file: GgufFile, handle: int) -> None:
             f"{file.path.name} has no vocabulary.",
             hint="Get the file again, or convert the original checkpoint again.",
         )
+
+
+def all_or_none(size_bytes: int, found: Sequence[Device]) -> int:
+    """-1 for all layers, if the GPUs have room for `size_bytes` and what they compute, else 0.
+
+    Graphics in the processor has no memory of its own to fill.
+    """
+    gpus = [device for device in found if device.kind == "gpu" and device.memory_total_bytes > 0]
+    room_bytes = sum(gpu.memory_free_bytes - COMPUTE_BYTES for gpu in gpus)
+    return -1 if not gpus or size_bytes <= room_bytes else 0
 
 
 class _Loading:

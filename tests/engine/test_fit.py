@@ -16,6 +16,7 @@ from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType
 from engine.hardware import Computer, Cpu, Device
 from engine.jobs import finish
+from engine.llama.model import all_or_none
 from engine.quantize.plan import plan
 from engine.quantize.recipe import RECIPES
 from engine.quantize.recommend import Recommend
@@ -197,3 +198,12 @@ def test_the_largest_model_for_the_memory_that_is_free() -> None:
     assert fit.largest_n_params(GIB) == 0
     assert 8e9 < fit.largest_n_params(8 * GIB) < 11e9
     assert 20e9 < fit.largest_n_params(16 * GIB) < 25e9
+
+
+def test_a_job_that_only_reads_takes_a_gpu_if_it_has_room_for_everything() -> None:
+    processor = Device("CPU", "EPYC", "cpu", 16 * GIB, 16 * GIB)
+    inside = Device("Vulkan0", "Iris", "igpu", 8 * GIB, 8 * GIB)
+    assert all_or_none(15 * GIB, [processor]) == all_or_none(15 * GIB, [processor, inside]) == -1
+    assert all_or_none(9 * GIB, [processor, gpu(12)]) == -1
+    assert all_or_none(9 * GIB, [gpu(10)]) == all_or_none(9 * GIB, [gpu(10), gpu(1)]) == 0
+    assert all_or_none(15 * GIB, [gpu(12), gpu(10)]) == -1
