@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from app.models.scan import Scan, Shelf
     from app.store import Store
     from app.tasks import Tasks
+    from app.updates import Updates
 
 
 class SettingsStore(QObject):
@@ -85,6 +86,12 @@ class AppContext(QObject):
         from app.computer import ThisComputer
 
         return ThisComputer(self.tasks, self)
+
+    @cached_property
+    def updates(self) -> Updates:
+        from app.updates import Updates
+
+        return Updates(self, self)
 
     @cached_property
     def scan(self) -> Scan:

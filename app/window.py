@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from app.jobs_panel import JobsButton, JobsPanel
     from app.tasks import Task
+    from engine.updates import Release
 
 PageName = Literal["chat", "models", "shrink", "settings"]
 
@@ -40,6 +41,10 @@ PAGES: tuple[tuple[PageName, str, str], ...] = (
     ("settings", "Settings", "Ctrl+4"),
 )
 """Name (also the icon's), text and shortcut; the last one stands at the foot of the rail."""
+
+
+UPDATES_MS = 1_000
+"""After the first paint, which has nothing to do with them."""
 
 
 class Window(QMainWindow):
@@ -55,6 +60,7 @@ class Window(QMainWindow):
         self._nav = QButtonGroup(self)
         self._nav_buttons: dict[PageName, QToolButton] = {}
         self._is_painted = False
+        self._update: QWidget | None = None
         self._jobs_panel: JobsPanel | None = None
         self.jobs_button: JobsButton | None = None
         central = QWidget()
@@ -115,17 +121,34 @@ class Window(QMainWindow):
         from engine.errors import EngineError
 
         card = ProblemCard(EngineError(problem))
+        card.dismissed.connect(self._show_above(card).deleteLater)
+
+    def _listen_for_updates(self) -> None:
+        self.context.updates.found.connect(self._tell_of)
+
+    def _tell_of(self, release: Release) -> None:
+        """Show that there is a newer version; of two, the newest one."""
+        from app.updates import UpdateCard
+
+        if self._update:
+            self._update.deleteLater()
+        card = UpdateCard(release, self.context.updates)
+        self._update = place = self._show_above(card)
+        card.closed.connect(place.hide)
+
+    def _show_above(self, card: QWidget) -> QWidget:
         place = QWidget()
         around = QVBoxLayout(place)
         around.setContentsMargins(theme.SPACE_16, theme.SPACE_16, theme.SPACE_16, 0)
         around.addWidget(card)
-        card.dismissed.connect(place.deleteLater)
         self._column.insertWidget(0, place)
+        return place
 
     def complete(self) -> None:
         """Add what the first paint did not need: keys, and the place where jobs will show."""
         self._add_shortcuts()
         self.context.tasks.added.connect(self._on_task_added)
+        QTimer.singleShot(UPDATES_MS, self, self._listen_for_updates)
 
     @property
     def _builders(self) -> dict[PageName, Callable[[AppContext, QWidget], QWidget]]:

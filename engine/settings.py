@@ -41,6 +41,10 @@ class Settings(NamedTuple):
     """Nothing asks the network for anything."""
     download_limit: int = 0
     """Bytes a second that downloads may take; 0: all there is."""
+    looks_for_updates: bool = False
+    """Once a day Snug asks whether there is a newer version."""
+    dismissed_update: str = ""
+    """The version that the user does not want to hear of again."""
     window_geometry: str = ""
     """What QWidget.saveGeometry gave, in base64."""
 
@@ -76,6 +80,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "n_ctx": lambda value: type(value) is int and value >= 0,
     "is_offline": lambda value: isinstance(value, bool),
     "download_limit": lambda value: type(value) is int and value >= 0,
+    "looks_for_updates": lambda value: isinstance(value, bool),
+    "dismissed_update": _is_text,
     "window_geometry": _is_text,
 }
 

@@ -53,6 +53,7 @@ from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize
 from engine.scan import ScanLibrary
 from engine.selftest import SelfTest
+from engine.updates import LookForUpdate
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ AnyJob = (
     | Download
     | AskToken
     | KeepToken
+    | LookForUpdate
     | Verify
     | MoveModels
     | FindDuplicates

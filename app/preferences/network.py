@@ -64,8 +64,27 @@ class NetworkCard(Card):
         )
         self.body.addWidget(hline())
         self.body.addWidget(self._build_token())
+        self.updates_control = SegmentedControl("New versions", (("off", "Off"), ("on", "On")))
+        self.updates_control.chosen.connect(
+            lambda value: context.settings.update(looks_for_updates=value == "on")
+        )
+        if context.updates.is_possible:
+            self.body.addWidget(hline())
+            self.body.addWidget(self._build_updates())
         context.settings.changed.connect(self._on_settings_changed)
         self._on_settings_changed()
+
+    def _build_updates(self) -> QWidget:
+        """What came of a look takes the place of the words."""
+        once = (
+            "Once a day Snug fetches one small signed file and tells you when there is a newer"
+            " version. It installs nothing, and tells nothing about you."
+        )
+        line = SettingRow(
+            self._context, "looks_for_updates", "New versions", once, self.updates_control
+        )
+        self._context.updates.told.connect(line.meaning.setText)
+        return line
 
     def _build_token(self) -> QWidget:
         self.token_words = second(NO_TOKEN)
@@ -117,6 +136,7 @@ class NetworkCard(Card):
     def _on_settings_changed(self) -> None:
         value = self._context.settings.value
         self.offline_control.set_value("on" if value.is_offline else "off")
+        self.updates_control.set_value("on" if value.looks_for_updates else "off")
         index = self.limit_control.findData(value.download_limit)
         if index < 0:  # written by hand
             self.limit_control.addItem(f"{value.download_limit:,} bytes/s", value.download_limit)
