@@ -20,6 +20,7 @@ FEWEST_CHUNKS = 8
 FEWEST_TO_JUDGE = 4
 FEWEST_RUNS = 9  # one for each kind of tensor in most models
 MOST_WITH_REFITS = 3e9
+MOST_READ_WHOLE = 2e9  # parameters; 4 GB in 16 bits, beside which others want memory too
 PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
 
 
@@ -30,6 +31,7 @@ class Effort(msgspec.Struct, frozen=True):
     runs, those of one role in neighbouring layers go together. `sample_rows` of each tensor and
     `held_out` inputs tell what a type does to it. `sweeps` and `refits` are `round_rows`'s; `folds`
     tells whether scales are looked for that can move. The result is compared on `judge_chunks`.
+    `reads_compact` lets a copy in 8 bits read all of this.
     """
 
     chunks: int
@@ -42,6 +44,7 @@ class Effort(msgspec.Struct, frozen=True):
     refits: int
     folds: bool
     judge_chunks: int
+    reads_compact: bool = False
 
 
 EFFORTS: dict[EffortName, Effort] = {
@@ -99,6 +102,8 @@ def effort_for(name: EffortName, n_parameters: int) -> Effort:
     usual += 2 * effort.judge_chunks
     if n_chunks < usual:
         effort = _reading(effort, n_chunks)
+    if n_parameters > MOST_READ_WHOLE:
+        effort = msgspec.structs.replace(effort, reads_compact=True)
     if size > MOST_WITH_REFITS:
         effort = msgspec.structs.replace(
             effort, sample_rows=64, held_out=128, sweeps=min(1, effort.sweeps), refits=0

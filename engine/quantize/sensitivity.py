@@ -20,7 +20,7 @@ from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
 from engine.jobs import Progress
 from engine.llama.evaluate import Evaluator
-from engine.llama.ggml import dequantize_rows
+from engine.llama.ggml import dequantize_rows, quantize_rows
 from engine.llama.model import Model
 from engine.llama.weights import LoadedWeights
 from engine.quantize.encode import Encoder
@@ -50,16 +50,21 @@ class Sensitivities:
     def __init__(
         self,
         source: ModelSource,
+        loaded: ModelSource,
         model: Model,
         chunks: Sequence[Sequence[int]],
         encoder: Encoder,
         n_threads: int,
     ) -> None:
-        """Takes over `model`, which was loaded `is_copied` and has the tensors of `source`.
+        """Takes over `model`, which was loaded `is_copied` from the file of `loaded`.
+
+        That is `source`, or the same model in another type.
 
         `chunks` are tokens, of equal number. Raises OutOfMemory.
         """
         self._source = source
+        self._loaded = loaded
+        self._loaded_as = {tensor.name: tensor for tensor in loaded.tensors}
         self._chunks = chunks
         self._encoder = encoder
         self._evaluator = Evaluator(model, len(chunks[0]), n_threads)
@@ -138,23 +143,28 @@ class Sensitivities:
             yield meanwhile
             rows = self._source.rows(tensor, start, stop)
             coarse = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
-            self._write(tensor, start, from_float32(coarse, tensor.type))
+            stored = self._loaded_as[tensor.name].type
+            if stored.is_float:
+                self._write(tensor, start, from_float32(coarse, stored))
+            else:
+                self._write(tensor, start, quantize_rows(stored, coarse))
             self._source.forget()  # beside the loaded model it would be there twice
 
     def _restore(self, tensor: TensorInfo) -> None:
         import numpy as np
 
+        loaded = self._loaded_as[tensor.name]
         for start, stop in _stretches(tensor):
             self._write(
-                tensor, start, np.frombuffer(self._source.raw(tensor, start, stop), np.uint8)
+                tensor, start, np.frombuffer(self._loaded.raw(loaded, start, stop), np.uint8)
             )
-            self._source.forget()
+            self._loaded.forget()
 
     def _write(self, tensor: TensorInfo, start: int, data: NDArray[np.generic]) -> None:
         import numpy as np
 
         flat = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
-        self._weights.write(tensor.name, flat, start * tensor.row_bytes)
+        self._weights.write(tensor.name, flat, start * self._loaded_as[tensor.name].row_bytes)
 
 
 def _stretches(tensor: TensorInfo) -> Iterator[tuple[int, int]]:

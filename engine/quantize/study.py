@@ -24,6 +24,7 @@ from engine.llama.free_text import write_freely
 from engine.llama.model import load_model
 from engine.model_writer import Plan, write_model
 from engine.quantize.allocate import Choice, Item
+from engine.quantize.budget import choosable
 from engine.quantize.candidates import Profile, candidate_types, coarse_type
 from engine.quantize.effort import Effort
 from engine.quantize.encode import Care, Encoder
@@ -33,6 +34,7 @@ from engine.quantize.folds import folds_of
 from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities
 from engine.quantize.workbench import Workbench
+from engine.source import open_source
 from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from engine.source import ModelSource
 
 N_CTX = 512
-MODEL, STATISTICS, OWN_WORDS = "source.gguf", "statistics.gguf", "own-words.tokens"
+MODEL, READING = "source.gguf", "reading.gguf"
+STATISTICS, OWN_WORDS = "statistics.gguf", "own-words.tokens"
 MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
     f"{name}.json" for name in ("matters", "errors", "folds", "folded-errors")
 )
@@ -55,6 +58,7 @@ class Study:
         self._effort = effort
         self._n_threads = n_threads
         self.model = Path()
+        self._reading = Path()
         self._texts: tuple[str, ...] = ()
 
     def prepare(self, path: str) -> Generator[Step, None, Path]:
@@ -68,7 +72,32 @@ class Study:
                 yield from write_model(
                     self._source, plan, str(self.model), "Preparing the model", self._n_threads
                 )
+        self._reading = self.model
+        if self._effort.reads_compact:
+            self._reading = self._bench.path(READING)
+            if not self._reading.exists():
+                yield from self._write_compact()
         return self.model
+
+    def _write_compact(self) -> Generator[Progress, None, None]:
+        """Write the model in 8 bits: half as much to have in memory while it reads.
+
+        What flows into its matrices, and how much worse it gets by an error, is the same.
+        """
+        tensors = tuple(
+            msgspec.structs.replace(tensor, type=GgmlType.Q8_0)
+            if tensor.type.is_float and tensor.n_cols % GgmlType.Q8_0.block_size == 0
+            else tensor
+            for tensor in choosable(self._source)
+        )
+        types = {tensor.name: tensor for tensor in tensors}
+        compact = tuple(types.get(tensor.name, tensor) for tensor in self._source.tensors)
+        plan = Plan(
+            dict(self._source.metadata), compact, tuple(self._source.tensors), only_finite=True
+        )
+        yield from write_model(
+            self._source, plan, str(self._reading), "Preparing the model", self._n_threads
+        )
 
     def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
         """Let it read `texts` (none: those that come with Snug) and some of its own words."""
@@ -78,7 +107,7 @@ class Study:
             self._texts += ((yield from self._own_words()),)
         statistics = self._bench.path(STATISTICS)
         yield from Calibrate(
-            model=str(self.model),
+            model=str(self._reading),
             out=str(statistics),
             texts=self._texts,
             chunks=self._effort.chunks,
@@ -96,7 +125,7 @@ class Study:
         """
         path = self._bench.path(OWN_WORDS)
         if not path.exists():
-            model = yield from load_model(self.model)
+            model = yield from load_model(self._reading)
             try:
                 texts = yield from write_freely(
                     model, self._effort.own_chunks, N_CTX, self._n_threads
@@ -147,13 +176,14 @@ class Study:
     ) -> Generator[Step, None, None]:
         """Measure the groups that are not `known` yet, and keep each on the workbench."""
         stage = "Finding out what matters"
-        model = yield from load_model(self.model, is_copied=True)
+        model = yield from load_model(self._reading, is_copied=True)
         chunks = split(
             [Path(text) for text in self._texts], model.vocabulary, model.chat_template, N_CTX
         )
         n = min(self._effort.run_chunks, len(chunks))
         some = [chunks[i * len(chunks) // n] for i in range(n)]
-        runs = Sensitivities(self._source, model, some, encoder, self._n_threads)
+        loaded = open_source(self._reading)
+        runs = Sensitivities(self._source, loaded, model, some, encoder, self._n_threads)
         try:
             yield from runs.read_original(Progress(stage, 0, len(groups), "steps"))
             for done, group in enumerate(groups):
@@ -164,6 +194,7 @@ class Study:
                 self._bench.save(MATTERS, list(known.values()))
         finally:
             runs.close()
+            loaded.close()
 
     def folds(
         self, statistics: Statistics, types: Mapping[str, GgmlType]

@@ -166,6 +166,21 @@ def test_experts_too(tmp_path: Path, job: ShrinkToSize, out: Path) -> None:
     assert logits_are_finite(out)
 
 
+def test_a_large_model_is_read_in_eight_bits(
+    job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What matters in it is the same, so nearly all types are, and no byte of its own is used."""
+    finish(job.run())
+    read_whole = types(out)
+    compact = msgspec.structs.replace(LITTLE, reads_compact=True)
+    monkeypatch.setitem(effort.EFFORTS, "balanced", compact)
+    finish(msgspec.structs.replace(job, overwrite=True).run())
+    read_compact = types(out)
+    same = sum(read_compact[name] is read_whole[name] for name in read_whole)
+    assert read_compact.keys() == read_whole.keys() and same >= 0.8 * len(read_whole)
+    assert logits_are_finite(out)
+
+
 def test_paused_in_each_stage_it_goes_on_to_the_same_bytes(
     job: ShrinkToSize, out: Path, tmp_path: Path
 ) -> None:
