@@ -24,13 +24,13 @@ from engine.llama.free_text import write_freely
 from engine.llama.model import load_model
 from engine.model_writer import Plan, write_model
 from engine.quantize.allocate import Choice, Item
-from engine.quantize.budget import choosable
 from engine.quantize.candidates import Profile, candidate_types, coarse_type
 from engine.quantize.effort import Effort
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
 from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
+from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities
 from engine.quantize.workbench import Workbench
@@ -62,42 +62,27 @@ class Study:
         self._texts: tuple[str, ...] = ()
 
     def prepare(self, path: str) -> Generator[Step, None, Path]:
-        """Return the model as a GGUF file: a checkpoint is written as one, in the types it has."""
+        """Return the model as a GGUF file: a checkpoint is written as one, in the types it has.
+
+        Raises OutOfMemory if it cannot be read in memory.
+        """
+        reading = plan_of(self._source, is_compact=self._effort.reads_compact)
+        require_memory(reading.size_bytes)
         self.model = Path(path)
         if self.model.is_dir():
             self.model = self._bench.path(MODEL)
-            if not self.model.exists():
-                tensors = tuple(self._source.tensors)
-                plan = Plan(dict(self._source.metadata), tensors, tensors, only_finite=True)
-                yield from write_model(
-                    self._source, plan, str(self.model), "Preparing the model", self._n_threads
-                )
+            yield from self._write(plan_of(self._source, is_compact=False), self.model)
         self._reading = self.model
         if self._effort.reads_compact:
             self._reading = self._bench.path(READING)
-            if not self._reading.exists():
-                yield from self._write_compact()
+            yield from self._write(reading, self._reading)
         return self.model
 
-    def _write_compact(self) -> Generator[Progress, None, None]:
-        """Write the model in 8 bits: half as much to have in memory while it reads.
-
-        What flows into its matrices, and how much worse it gets by an error, is the same.
-        """
-        tensors = tuple(
-            msgspec.structs.replace(tensor, type=GgmlType.Q8_0)
-            if tensor.type.is_float and tensor.n_cols % GgmlType.Q8_0.block_size == 0
-            else tensor
-            for tensor in choosable(self._source)
-        )
-        types = {tensor.name: tensor for tensor in tensors}
-        compact = tuple(types.get(tensor.name, tensor) for tensor in self._source.tensors)
-        plan = Plan(
-            dict(self._source.metadata), compact, tuple(self._source.tensors), only_finite=True
-        )
-        yield from write_model(
-            self._source, plan, str(self._reading), "Preparing the model", self._n_threads
-        )
+    def _write(self, plan: Plan, path: Path) -> Generator[Progress, None, None]:
+        """Write the model to the workbench, unless that was done before."""
+        if not path.exists():
+            stage = "Preparing the model"
+            yield from write_model(self._source, plan, str(path), stage, self._n_threads)
 
     def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
         """Let it read `texts` (none: those that come with Snug) and some of its own words."""
