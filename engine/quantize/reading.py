@@ -42,6 +42,6 @@ def require_memory(weights_bytes: int) -> None:
         raise OutOfMemory(
             f"To find out what matters in this model takes about {format_bytes(need)} of memory,"
             f" and {format_bytes(free)} are free.",
-            hint='Close other programs, or have it rounded "as llama-quantize does", which needs next'
-            " to none (--effort stock).",
+            hint='Close other programs, or have it rounded "as llama-quantize does", which takes'
+            " next to none (--effort stock).",
         )
