@@ -55,9 +55,10 @@ class Calibrate(Job, frozen=True):
     tokens are read, 0 = all. `n_held_out` tokens go into a sample instead of the sums. A file
     `out` that was made from the same model, texts and settings is taken as it is; another one is
     replaced with `overwrite` only. The bytes do not depend on `n_threads`. Cancelled, paused or
-    failed, it leaves nothing. Raises what loading a model and writing a file raise, FormatError for
-    a line that is no conversation, InferenceError for texts that are too short, CorruptFile for a
-    model that computes no numbers.
+    failed, it leaves nothing, unless it `can_go_on`: then what it has read is kept beside `out` now
+    and then, and not read again the next time. Raises what loading a model and writing a file
+    raise, FormatError for a line that is no conversation, InferenceError for texts that are too
+    short, CorruptFile for a model that computes no numbers.
     """
 
     Result: ClassVar = Calibrated
@@ -70,6 +71,7 @@ class Calibrate(Job, frozen=True):
     n_threads: int = 0
     n_held_out: int = 512
     overwrite: bool = False
+    can_go_on: bool = False
 
     def run(self) -> Generator[Step, None, Calibrated]:
         from engine.calibrate.texts import bundled_texts
@@ -137,6 +139,7 @@ class Calibrate(Job, frozen=True):
 
         from engine.calibrate.collect import Collector
         from engine.calibrate.inputs import describe, held_out_tokens, together
+        from engine.calibrate.snapshots import Snapshots
         from engine.calibrate.sums import new_statistics
         from engine.calibrate.texts import split
         from engine.fit.shape import Shape
@@ -173,14 +176,20 @@ class Calibrate(Job, frozen=True):
                 collector.n_threads,
                 overwrite=self.overwrite,
             ) as sums:
-                for start in range(0, len(chunks), n_together):
+                snapshots = Snapshots(Path(self.out), key, is_wanted=self.can_go_on)
+                begun = yield from _wait(thread.submit(snapshots.restore, sums), reading)
+                for start in range(begun, len(chunks), n_together):
                     done = Progress("Calibrating", start * self.n_ctx, n_tokens, "tokens")
                     yield done
                     some = chunks[start : start + n_together]
                     apart = is_held_out[start : start + n_together].reshape(-1)
                     future = thread.submit(collector.collect, some, inputs, sums, apart)
                     yield from _wait(future, done, collector)
+                    if snapshots.is_due:
+                        read = min(len(chunks), start + n_together)
+                        yield from _wait(thread.submit(snapshots.save, sums, read), done)
                 yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
+        snapshots.remove()
 
     def _result(self, started: float, *, is_reused: bool) -> Calibrated:
         from engine.calibrate.statistics import Statistics

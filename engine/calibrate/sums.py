@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.calibrate.inputs import Input
 from engine.errors import CorruptFile
 from engine.gguf import encode_header
@@ -22,9 +24,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORGET_BYTES = 256 << 20
+_COPY_BYTES = 16 << 20
 
 Place = tuple[TensorInfo, int]
 """A tensor, and where in the file it begins."""
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """What is counted beside the file, by the name of the input: see `Sums`."""
+
+    counts: dict[str, list[int]]
+    totals: dict[str, list[list[float]]]
+    n_sampled: dict[str, int]
 
 
 class Sums:
@@ -97,6 +108,39 @@ class Sums:
             target = self._array(f"{one.name}.in_experts")
             target[first : first + len(sample)] = routes.reshape(-1, one.n_used)
             self._n_sampled[one.name] += len(sample)
+
+    def tally(self) -> Tally:
+        return Tally(
+            {name: counts.tolist() for name, counts in self._counts.items()},
+            {name: totals.tolist() for name, totals in self._totals.items()},
+            dict(self._n_sampled),
+        )
+
+    def fits(self, tally: Tally, size_bytes: int) -> bool:
+        """Whether `tally` and a file of `size_bytes` are of these inputs."""
+        shapes = {name: (len(rows), len(rows[0])) for name, rows in tally.totals.items() if rows}
+        return (
+            size_bytes == len(self._mapped)
+            and shapes == {name: totals.shape for name, totals in self._totals.items()}
+            and {name: len(n) for name, n in tally.counts.items()}
+            == {name: len(n) for name, n in self._counts.items()}
+            and tally.n_sampled.keys() == self._n_sampled.keys()
+        )
+
+    def restore(self, tally: Tally, copy: Path) -> None:
+        """Go on from `tally` and a `copy` of the file that was made with it; raises OSError."""
+        import numpy as np
+
+        with copy.open("rb") as file:
+            at = 0
+            while part := file.read(_COPY_BYTES):
+                self._touch(len(part))
+                self._mapped[at : at + len(part)] = part
+                at += len(part)
+        for name in self._counts:
+            self._counts[name] = np.array(tally.counts[name], np.int64)
+            self._totals[name] = np.array(tally.totals[name])
+        self._n_sampled = dict(tally.n_sampled)
 
     def finish(self) -> None:
         """Write what is not in the file yet: counts, sums, sums of squares."""

@@ -100,6 +100,7 @@ class Study:
             n_threads=self._n_threads,
             n_held_out=self._effort.held_out,
             overwrite=True,
+            can_go_on=True,
         ).run()
         return Statistics.open(statistics)
 
