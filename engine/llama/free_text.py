@@ -6,7 +6,7 @@ model expects it.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
@@ -29,16 +29,22 @@ MOST_CACHE_BYTES = 512 << 20
 
 
 def write_freely(
-    model: Model, n_texts: int, n_tokens: int, n_threads: int = 0
+    model: Model,
+    n_texts: int,
+    n_tokens: int,
+    n_threads: int = 0,
+    texts: Sequence[list[int]] = (),
+    keep: Callable[[list[list[int]]], None] = lambda _texts: None,
 ) -> Generator[Progress, None, list[list[int]]]:
     """Let `model` write `n_texts` of `n_tokens` each, as tokens; the same ones each time.
 
+    `texts` are the first ones, from another time; `keep` gets all that there are now and then.
     Raises OutOfMemory, CorruptFile for a model that computes no numbers, InferenceError.
     """
     cache_bytes = Shape.from_metadata(model.metadata).kv_cache_bytes(n_tokens)
     n_at_once = max(1, min(N_AT_ONCE, n_texts, MOST_CACHE_BYTES // max(1, cache_bytes)))
     writer = _Writer(model, n_at_once, n_tokens, n_threads)
-    texts: list[list[int]] = []
+    texts = list(texts)
     try:
         with threads(1, "write-freely") as thread:  # each new one would cost ggml new threads
             while len(texts) < n_texts:
@@ -50,6 +56,7 @@ def write_freely(
                     yield from wait(thread.submit(writer.step), done, writer.abort.set)
                     yield done
                 texts += writer.tokens.tolist()
+                keep(texts)
         return texts[:n_texts]
     finally:
         writer.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 N_CTX = 512
 MODEL, READING = "source.gguf", "reading.gguf"
-STATISTICS, OWN_WORDS = "statistics.gguf", "own-words.tokens"
+STATISTICS, WRITTEN, OWN_WORDS = "statistics.gguf", "written.json", "own-words.tokens"
 MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
     f"{name}.json" for name in ("matters", "errors", "folds", "folded-errors")
 )
@@ -114,7 +115,12 @@ class Study:
             model = yield from load_model(self._reading)
             try:
                 texts = yield from write_freely(
-                    model, self._effort.own_chunks, N_CTX, self._n_threads
+                    model,
+                    self._effort.own_chunks,
+                    N_CTX,
+                    self._n_threads,
+                    self._bench.load(WRITTEN, list[list[int]]) or [],
+                    partial(self._bench.save, WRITTEN),
                 )
             finally:
                 model.close()
