@@ -9,6 +9,7 @@ import msgspec
 
 from engine.errors import TooSmall
 from engine.ggml_types import FileType, GgmlType
+from engine.gguf_header import DEFAULT_ALIGNMENT, aligned
 from engine.gguf_values import TensorInfo
 from engine.model_writer import Plan
 from engine.quantize.allocate import Item, allocate, smallest_bytes
@@ -53,27 +54,43 @@ def choosable(source: ModelSource) -> list[TensorInfo]:
     ]
 
 
-def plan_within(source: ModelSource, items: Sequence[Item], budget: Budget) -> tuple[Plan, float]:
-    """Choose the types of `items` so that the file costs least within `budget`, and lay it out.
+def padded_bytes(tensor: TensorInfo, stored: GgmlType) -> int:
+    """What `tensor` takes in the file when it has the type `stored`."""
+    return aligned(msgspec.structs.replace(tensor, type=stored).n_bytes, DEFAULT_ALIGNMENT)
 
-    Returns the cost too.
-    Raises TooSmall if nothing is as small as that.
+
+def least_plan(source: ModelSource, items: Sequence[Item], budget: Budget) -> tuple[Plan, int]:
+    """The smallest file that `items` allow, and how many bytes it may take.
+
+    Only the bytes of the choices count. Raises TooSmall if these are not enough.
     """
-    smallest = {item.name: min(c.n_bytes for c in item.choices) for item in items}
     narrow = {i.name: min(i.choices, key=lambda c: (c.n_bytes, c.cost)).type for i in items}
     least = _laid_out(source, narrow)
     allowed = budget.of_file(least)
-    left = allowed - (least.size_bytes - sum(smallest.values()))
-    chosen = allocate(items, left) if left >= smallest_bytes(items) else None
-    if chosen is None:
+    if allowed < least.size_bytes:
         raise TooSmall(
             f"This model cannot be made as small as {format_bytes(allowed)}: the least is"
             f" {format_bytes(least.size_bytes)}.",
             hint="Allow a larger file, or choose a smaller model.",
             details=f"at least {least.size_bytes} bytes",
         )
+    return least, allowed
+
+
+def plan_within(source: ModelSource, items: Sequence[Item], budget: Budget) -> tuple[Plan, float]:
+    """Choose the types of `items` so that the file costs least within `budget`, and lay it out.
+
+    Returns the cost too. The bytes of a choice are those of `padded_bytes`: a larger alignment of
+    the source is not kept. Raises TooSmall if nothing is as small as that.
+    """
+    least, allowed = least_plan(source, items, budget)
+    chosen = allocate(items, allowed - (least.size_bytes - smallest_bytes(items)))
+    assert chosen is not None  # else not even the least would fit
     types = {name: choice.type for name, choice in chosen.items()}
-    return _laid_out(source, types), sum(choice.cost for choice in chosen.values())
+    plan = _laid_out(source, types)
+    if plan.size_bytes > allowed:  # we counted wrong: never write what was not asked for
+        raise AssertionError(f"{plan.size_bytes:,} bytes were planned, not {allowed:,}")
+    return plan, sum(choice.cost for choice in chosen.values())
 
 
 def _laid_out(source: ModelSource, types: Mapping[str, GgmlType]) -> Plan:
@@ -84,4 +101,6 @@ def _laid_out(source: ModelSource, types: Mapping[str, GgmlType]) -> Plan:
         stored = wanted[tensor.name]
         of_all[stored] = of_all.get(stored, 0) + tensor.n_elements
     most = max(of_all, key=lambda stored: of_all[stored])
-    return plan_types(source, wanted, _FILE_TYPES.get(most) or FileType[most.name])
+    plan = plan_types(source, wanted, _FILE_TYPES.get(most) or FileType[most.name])
+    metadata = {key: value for key, value in plan.metadata.items() if key != "general.alignment"}
+    return msgspec.structs.replace(plan, metadata=metadata)

@@ -12,19 +12,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
 from engine.calibrate.texts import bundled_texts, split
 from engine.ggml_types import GgmlType
-from engine.gguf_header import DEFAULT_ALIGNMENT, aligned
 from engine.gguf_values import TensorInfo
 from engine.jobs import Progress, Step
 from engine.llama.free_text import write_freely
 from engine.llama.model import load_model
 from engine.model_writer import Plan, write_model
 from engine.quantize.allocate import Choice, Item
+from engine.quantize.budget import padded_bytes
 from engine.quantize.candidates import Profile, candidate_types, coarse_type
 from engine.quantize.effort import Effort
 from engine.quantize.encode import Care, Encoder
@@ -272,7 +270,11 @@ class Study:
             Item(
                 tensor.name,
                 tuple(
-                    Choice(t, _padded(tensor, t), matters[tensor.name] * known[tensor.name][t.name])
+                    Choice(
+                        t,
+                        padded_bytes(tensor, t),
+                        matters[tensor.name] * known[tensor.name][t.name],
+                    )
                     for t in types[tensor.name]
                 ),
             )
@@ -299,7 +301,3 @@ def _bands(tensors: Sequence[TensorInfo], n: int) -> list[list[TensorInfo]]:
     n = min(n, len(tensors))
     bounds = [i * len(tensors) // n for i in range(n + 1)]
     return [list(tensors[a:b]) for a, b in pairwise(bounds)]
-
-
-def _padded(tensor: TensorInfo, stored: GgmlType) -> int:
-    return aligned(msgspec.structs.replace(tensor, type=stored).n_bytes, DEFAULT_ALIGNMENT)
