@@ -54,6 +54,13 @@ def choosable(source: ModelSource) -> list[TensorInfo]:
     ]
 
 
+def is_table(tensor: TensorInfo, source: ModelSource) -> bool:
+    """Whether rows of `tensor` are only looked up: nothing is multiplied with it."""
+    if tensor.name == "token_embd.weight":
+        return any(other.name == "output.weight" for other in source.tensors)
+    return tensor.name == "per_layer_token_embd.weight"
+
+
 def padded_bytes(tensor: TensorInfo, stored: GgmlType) -> int:
     """What `tensor` takes in the file when it has the type `stored`."""
     return aligned(msgspec.structs.replace(tensor, type=stored).n_bytes, DEFAULT_ALIGNMENT)

@@ -10,9 +10,16 @@ import msgspec
 
 from engine.errors import UnsupportedTensor
 from engine.jobs import Step
-from engine.quantize.allocate import Item
-from engine.quantize.budget import Budget, choosable, plan_within
-from engine.quantize.candidates import Profile
+from engine.quantize.allocate import Choice, Item
+from engine.quantize.budget import (
+    Budget,
+    choosable,
+    is_table,
+    least_plan,
+    padded_bytes,
+    plan_within,
+)
+from engine.quantize.candidates import Profile, candidate_types
 from engine.quantize.encode import Care
 from engine.quantize.fold import FoldedSource, FoldedStatistics, InputStatistics
 
@@ -112,6 +119,29 @@ class Chooser:
             name: cost / self._matters[name] for name, cost in costs.items() if self._matters[name]
         }
         return Chosen(way.source, way.statistics, plan, errors, cost)
+
+
+def require_possible(
+    source: ModelSource, profile: Profile, pins: Sequence[Pin], budget: Budget
+) -> None:
+    """Refuse what cannot be, from names and sizes alone: before anything is measured.
+
+    Raises UnsupportedTensor for a pin that names no tensor or a type that one cannot have,
+    TooSmall for a budget that holds no version of the model.
+    """
+    items = []
+    for tensor in choosable(source):
+        types = candidate_types(tensor, profile, has_importance=not is_table(tensor, source))
+        choices = tuple(Choice(stored, padded_bytes(tensor, stored), 0.0) for stored in types)
+        items.append(Item(tensor.name, choices))
+    for pin in pins:
+        if not any(re.search(pin.pattern, item.name) for item in items):
+            some = ", ".join(item.name for item in items[:3])
+            raise UnsupportedTensor(
+                f"No tensor that could have another type is called like {pin.pattern}.",
+                hint=f"They have names such as {some}." if some else "",
+            )
+    least_plan(source, [pinned(item, pins) for item in items], budget)
 
 
 def pinned(item: Item, pins: Sequence[Pin]) -> Item:

@@ -78,14 +78,12 @@ class Making:
         job = self._job
         with self._timed("calibration"):
             self._statistics = yield from self._study.calibrate(job.source, job.texts)
-        recipe = find_recipe(job.recipe) if job.recipe else None
-        stock = plan(self._source, recipe) if recipe else None
-        if stock and job.keeps_types:
+        if job.recipe and job.keeps_types:
+            stock = plan(self._source, find_recipe(job.recipe))
             ours = Chosen(self._source, self._statistics, stock)
             versions = [(yield from self._version("ours", ours, self._care))]
         else:
-            budget = Budget(stock.size_bytes if stock else job.size_bytes, job.bits_per_weight)
-            versions = yield from self._ours(budget)
+            versions = yield from self._ours(job.budget(self._source))
         if not self._passes(versions[-1]) and (fallback := self._fallback(versions[-1])):
             chosen = Chosen(self._source, self._statistics, plan(self._source, fallback))
             name = f"stock {fallback.name}"

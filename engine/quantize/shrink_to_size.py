@@ -27,6 +27,7 @@ from engine.quantize.gate import Failure, Gate
 
 if TYPE_CHECKING:
     from engine.files import Mark
+    from engine.quantize.budget import Budget
     from engine.quantize.making import Made
     from engine.quantize.workbench import Workbench
     from engine.source import ModelSource
@@ -60,9 +61,11 @@ class ShrinkToSize(Job, frozen=True):
     the original on `judge_text` (empty: one that comes with Snug) if `judges`, and asked the probes
     with `probes`. If it fails the `gate`, larger ones are tried up to `most_bytes`, and at last the
     better of the stock recipe and ours is kept. The bytes depend on the source and these settings,
-    not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already, TooSmall
-    for a size that holds no version of the model, CorruptFile for data that are no numbers, and
-    what reading the source and writing a file raise.
+    not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already and for
+    pins that cannot be, TooSmall for a size that holds no version of the model, both before
+    anything is measured; CorruptFile for data that are no numbers, and what reading the source and
+    writing a file raise. It leaves its workbench when it was paused or killed, and when the
+    computer failed it: a full disk, too little memory.
     """
 
     Result: ClassVar = ShrunkToSize
@@ -92,6 +95,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.convert.view import CheckpointView
         from engine.output import check_output
         from engine.partial import Note
+        from engine.quantize.choice import require_possible
         from engine.quantize.workbench import workbench
         from engine.source import open_source, refuse_to_replace
 
@@ -111,6 +115,8 @@ class ShrinkToSize(Job, frozen=True):
             if isinstance(source, CheckpointView):
                 for n_bytes in source.find_lattices():
                     yield Progress("Looking for a lattice", n_bytes, None, "bytes")
+            if not (self.recipe and self.keeps_types):
+                require_possible(source, self.profile, self.pins, self.budget(source))
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
             with workbench(Path(self.out), note, self._key(marks)) as bench:
                 made = yield from self._make(source, bench)
@@ -149,6 +155,15 @@ class ShrinkToSize(Job, frozen=True):
             quality=report.quality,
             failures=report.failures,
         )
+
+    def budget(self, source: ModelSource) -> Budget:
+        """The bytes that it may take, before any larger one is tried."""
+        from engine.quantize.budget import Budget
+        from engine.quantize.plan import plan
+        from engine.quantize.recipe import find_recipe
+
+        stock = plan(source, find_recipe(self.recipe)) if self.recipe else None
+        return Budget(stock.size_bytes if stock else self.size_bytes, self.bits_per_weight)
 
     def _marks(self) -> dict[str, Mark]:
         """The marks of all that is read: the model, adapters, texts."""

@@ -1,6 +1,8 @@
 """What a shrink to a size has found out so far, in a folder beside its output: to go on from there.
 
-It is removed when the job ends well or is cancelled; a job that was paused or killed leaves it.
+It is removed when the job ends well, is cancelled, or its input is refused. A job that was paused
+or killed leaves it, and one that the computer failed: what took hours is still there when the disk
+has room again. It is gone on from with the same key only.
 """
 
 from __future__ import annotations
@@ -16,9 +18,15 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.errors import AlreadyExists
+from engine.errors import (
+    AlreadyExists,
+    EngineError,
+    FormatError,
+    InferenceError,
+    KeptAside,
+    TooSmall,
+)
 from engine.files import as_write_error, bytes_on_disk, lock, make_folder, replace_bytes
-from engine.jobs import Paused
 from engine.partial import MAX_NOTE_BYTES, Note, release_on_windows
 from engine.quantize.shrink_to_size import ShrinkToSize
 
@@ -26,7 +34,10 @@ log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 
+# With the same input they would come again, but for the last: there the result is whole.
+FINAL = (FormatError, InferenceError, TooSmall, KeptAside)
 WORK = ".shrink-"
+KEPT = "What was found out so far is kept: the same shrink goes on from there."
 NOTE, KEY, LOCK = "job.json", "key", "lock"
 
 
@@ -101,8 +112,12 @@ def workbench(out: Path, note: Note | None, key: str) -> Generator[Workbench, No
             with as_write_error(folder):
                 _begin(folder, note, key)
             yield Workbench(folder, note)
-        except Paused:
+        except (GeneratorExit, *FINAL):  # cancelled, or refused
+            raise
+        except BaseException as error:
             keeps = note is not None
+            if keeps and isinstance(error, EngineError):
+                error.hint = f"{error.hint} {KEPT}".strip()
             raise
         finally:
             if not keeps:

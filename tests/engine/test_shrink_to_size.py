@@ -372,12 +372,21 @@ def test_a_damaged_model_is_told(
     assert caught.value.hint and not list(out.parent.iterdir())
 
 
-def test_a_full_disk_is_told(job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_and_costs_nothing_that_was_found_out(
+    job: ShrinkToSize, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = straight(job, tmp_path)
+    steps = begin(job, "Trying types", 0.9)
     usage = shutil.disk_usage(out.parent)._replace(free=10_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
-    with pytest.raises(DiskFull):
-        finish(job.run())
-    assert not list(out.parent.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _folder: usage)
+        with pytest.raises(DiskFull) as caught:
+            finish(steps)
+    assert "goes on from there" in caught.value.hint
+    (left,) = find_leftovers(out.parent)
+    assert left.job == job and not out.exists()
+    assert not {"Calibrating", "Finding out what matters"} & set(stages(job))
+    assert digest(out) == expected and is_alone(out)
 
 
 def test_two_at_once_do_not_share_a_workbench(job: ShrinkToSize, out: Path) -> None:
