@@ -25,6 +25,7 @@ from engine.quantize.reference import Reference
 from engine.quantize.report import Candidate, ShrinkReport, Stage, TensorLine
 from engine.quantize.rounding import SCALAR_TYPES
 from engine.quantize.study import Study
+from engine.words import plural
 from engine.workers import n_cores
 
 if TYPE_CHECKING:
@@ -206,6 +207,11 @@ class Making:
             notes.append(f"Of {len(versions)} versions this is the best: {best.name}.")
         if best.chosen.cost:
             notes.append(f"Expected of its types: a mean KL divergence of {best.chosen.cost:.5f}.")
+        if unused := self._study.unused:
+            notes.append(
+                f"Nothing could be measured of {plural(len(unused), 'tensor')} that this model does"
+                f" not compute with here, such as {unused[0]}: taken to matter as others do."
+            )
         assert self._statistics
         few = self._statistics.few_tokens()
         if few:

@@ -8,9 +8,14 @@ tells what any other type would cost.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -25,7 +30,7 @@ from engine.llama.model import Model
 from engine.llama.weights import LoadedWeights
 from engine.quantize.encode import Encoder
 from engine.quantize.figures import score
-from engine.quantize.kept_logits import MOST_BYTES, KeptLogits
+from engine.quantize.kept_logits import KeptLogits
 from engine.workers import wait
 
 if TYPE_CHECKING:
@@ -34,14 +39,47 @@ if TYPE_CHECKING:
 
     from engine.source import ModelSource
 
+T = TypeVar("T")
+
 CHUNK_ELEMENTS = 2**22
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Tensors that are made coarse together, and what that did: the mean KL divergence in nats."""
+    """Tensors that are made coarse together, and what that did: the mean KL divergence in nats.
+
+    `unused` are those among them that the loaded model does not compute with, such as layers that
+    guess tokens ahead: nothing was measured of them.
+    """
 
     tensors: tuple[str, ...]
     divergence: float
+    unused: tuple[str, ...] = ()
+
+
+def each_matters(groups: Iterable[Group], errors: Mapping[str, float]) -> dict[str, float]:
+    """What an error of 1 in each tensor of `groups` would cost in nats; `errors` are those it had.
+
+    What was not measured is taken to matter as its role does in other layers, or as all do: by the
+    median. Nothing at all would have it rounded as coarsely as can be.
+    """
+    found: dict[str, float] = {}
+    unused: list[str] = []
+    for group in groups:
+        used = [name for name in group.tensors if name not in group.unused]
+        total = sum(errors[name] for name in used)
+        each = max(0.0, group.divergence / total) if total > 0 else 0.0
+        found |= dict.fromkeys(used, each)
+        unused += group.unused
+    roles: dict[str, list[float]] = {}
+    for name, each in found.items():
+        roles.setdefault(role_of(name), []).append(each)
+    of_all = list(found.values()) or [1.0]
+    return found | {name: median(roles.get(role_of(name), of_all)) for name in unused}
+
+
+def role_of(tensor: str) -> str:
+    """The name without the layer."""
+    return re.sub(r"^blk\.\d+\.(nextn\.)?", "", tensor)
 
 
 class Sensitivities:
@@ -55,12 +93,13 @@ class Sensitivities:
         chunks: Sequence[Sequence[int]],
         encoder: Encoder,
         n_threads: int,
+        folder: Path,
     ) -> None:
         """Takes over `model`, which was loaded `is_copied` from the file of `loaded`.
 
-        That is `source`, or the same model in another type.
-
-        `chunks` are tokens, of equal number. Raises OutOfMemory.
+        That is `source`, or the same model in another type. `chunks` are tokens, of equal number.
+        What the original says to them is kept in `folder`, as far as its disk has room. Raises
+        OutOfMemory.
         """
         self._source = source
         self._loaded = loaded
@@ -73,92 +112,122 @@ class Sensitivities:
         except BaseException:
             self._evaluator.close()
             raise
-        self._kept = KeptLogits(
-            self._evaluator.n_scored, self._evaluator.n_vocab, MOST_BYTES, folder=None
-        )
+        shape = self._evaluator.n_scored, self._evaluator.n_vocab
+        self._kept = KeptLogits(*shape, len(chunks) * 4 * math.prod(shape), folder)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sensitivity")
 
-    def has(self, tensor: TensorInfo) -> bool:
-        return tensor.name in self._weights
+    @property
+    def n_kept(self) -> int:
+        """For how many chunks it is kept what the original says; known after `read_original`."""
+        return self._kept.n
 
     def measure(
         self, group: Sequence[TensorInfo], coarse: Mapping[str, GgmlType], meanwhile: Progress
     ) -> Generator[Progress, None, Group]:
-        """Make the tensors of `group` `coarse`, measure, and put them back as they were."""
-        tensors = [tensor for tensor in group if self.has(tensor)]
-        try:
-            for tensor in tensors:
-                yield from self._replace(tensor, coarse[tensor.name], meanwhile)
-            work = self._thread.submit(self._divergence)
-            divergence = yield from wait(work, meanwhile, self._evaluator.interrupt)
-        finally:
-            for tensor in tensors:
-                self._restore(tensor)
-        return Group(tuple(tensor.name for tensor in group), divergence)
+        """Make the tensors of `group` `coarse`, measure, and put them back as they were.
 
-    def close(self) -> None:
-        self._thread.shutdown()
-        self._evaluator.close()
-        self._kept.close()
-
-    def _divergence(self) -> float:
+        Where what the original says is not kept it has to say it again: that takes longer, and
+        changes nothing.
+        """
         import numpy as np
 
+        names = tuple(tensor.name for tensor in group)
+        tensors = [tensor for tensor in group if tensor.name in self._weights]
+        unused = tuple(name for name in names if name not in self._weights)
+        if not tensors:
+            return Group(names, 0.0, unused)
         found = []
-        for index, chunk in enumerate(self._chunks):
-            expected = self._kept.read(index)
-            logits = self._evaluator.logits(chunk)
-            if logits is None:
-                raise CancelledError
-            assert expected is not None
-            found.append(score(expected, logits, self._evaluator.targets(chunk)).kld)
-        return float(np.concatenate(found).mean())
+        try:
+            if self._kept.n:
+                yield from self._replace(tensors, coarse, meanwhile)
+                found += yield from self._at_work(self._of_kept, meanwhile)
+            for chunk in self._chunks[self._kept.n :]:
+                self._restore(tensors)
+                expected = yield from self._at_work(partial(self._logits, chunk), meanwhile)
+                yield from self._replace(tensors, coarse, meanwhile)
+                compare = partial(self._divergences, chunk, expected.copy())
+                found.append((yield from self._at_work(compare, meanwhile)))
+        finally:
+            self._restore(tensors)
+        return Group(names, float(np.concatenate(found).mean()), unused)
 
     def read_original(self, meanwhile: Progress) -> Generator[Progress, None, None]:
         """Let the untouched model read the chunks; before the first `measure`.
 
         Raises CorruptFile for a model that computes no numbers.
         """
+        yield from self._at_work(self._keep, meanwhile)
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._evaluator.close()
+        self._kept.close()
+
+    def _at_work(self, work: Callable[[], T], meanwhile: Progress) -> Generator[Progress, None, T]:
+        future = self._thread.submit(work)
+        return (yield from wait(future, meanwhile, self._evaluator.interrupt))
+
+    def _keep(self) -> None:
         import numpy as np
 
-        def read() -> None:
-            for chunk in self._chunks:
-                logits = self._evaluator.logits(chunk)
-                if logits is None:
-                    raise CancelledError
-                if not np.isfinite(logits).all():
-                    raise CorruptFile(
-                        "What this model expects next is not a number.",
-                        hint="It is damaged or was not converted well: get it again.",
-                    )
-                self._kept.append(logits)
+        for chunk in self._chunks:
+            logits = self._logits(chunk)
+            if not np.isfinite(logits).all():
+                raise CorruptFile(
+                    "What this model expects next is not a number.",
+                    hint="It is damaged or was not converted well: get it again.",
+                )
+            self._kept.append(logits)
 
-        work = self._thread.submit(read)
-        yield from wait(work, meanwhile, self._evaluator.interrupt)
+    def _of_kept(self) -> list[NDArray[np.float64]]:
+        found = []
+        for index, chunk in enumerate(self._chunks[: self._kept.n]):
+            expected = self._kept.read(index)
+            assert expected is not None
+            found.append(self._divergences(chunk, expected))
+        return found
+
+    def _divergences(
+        self, chunk: Sequence[int], expected: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Those of each token of `chunk`, in nats; `expected` are the original's logits."""
+        return score(expected, self._logits(chunk), self._evaluator.targets(chunk)).kld
+
+    def _logits(self, chunk: Sequence[int]) -> NDArray[np.float32]:
+        """A view, until the next call."""
+        logits = self._evaluator.logits(chunk)
+        if logits is None:
+            raise CancelledError
+        return logits
 
     def _replace(
-        self, tensor: TensorInfo, target: GgmlType, meanwhile: Progress
+        self,
+        tensors: Sequence[TensorInfo],
+        coarse: Mapping[str, GgmlType],
+        meanwhile: Progress,
     ) -> Generator[Progress, None, None]:
-        for start, stop in _stretches(tensor):
-            yield meanwhile
-            rows = self._source.rows(tensor, start, stop)
-            coarse = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
+        for tensor in tensors:
             stored = self._loaded_as[tensor.name].type
-            if stored.is_float:
-                self._write(tensor, start, from_float32(coarse, stored))
-            else:
-                self._write(tensor, start, quantize_rows(stored, coarse))
-            self._source.forget()  # beside the loaded model it would be there twice
+            target = coarse[tensor.name]
+            for start, stop in _stretches(tensor):
+                yield meanwhile
+                rows = self._source.rows(tensor, start, stop)
+                rounded = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
+                if stored.is_float:
+                    self._write(tensor, start, from_float32(rounded, stored))
+                else:
+                    self._write(tensor, start, quantize_rows(stored, rounded))
+                self._source.forget()  # beside the loaded model it would be there twice
 
-    def _restore(self, tensor: TensorInfo) -> None:
+    def _restore(self, tensors: Sequence[TensorInfo]) -> None:
         import numpy as np
 
-        loaded = self._loaded_as[tensor.name]
-        for start, stop in _stretches(tensor):
-            self._write(
-                tensor, start, np.frombuffer(self._loaded.raw(loaded, start, stop), np.uint8)
-            )
-            self._loaded.forget()
+        for tensor in tensors:
+            loaded = self._loaded_as[tensor.name]
+            for start, stop in _stretches(tensor):
+                data = np.frombuffer(self._loaded.raw(loaded, start, stop), np.uint8)
+                self._write(tensor, start, data)
+                self._loaded.forget()
 
     def _write(self, tensor: TensorInfo, start: int, data: NDArray[np.generic]) -> None:
         import numpy as np

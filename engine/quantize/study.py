@@ -5,8 +5,8 @@ Each figure is kept on the workbench as soon as it is known.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,12 +31,13 @@ from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
 from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
-from engine.quantize.sensitivity import Group, Sensitivities
+from engine.quantize.sensitivity import Group, Sensitivities, each_matters, role_of
 from engine.quantize.workbench import Workbench
 from engine.source import open_source
 from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
+    from engine.llama.model import Model
     from engine.quantize.fold import InputStatistics
     from engine.source import ModelSource
 
@@ -59,6 +60,8 @@ class Study:
         self.model = Path()
         self._reading = Path()
         self._texts: tuple[str, ...] = ()
+        self.unused: tuple[str, ...] = ()
+        """Tensors that nothing could be measured of; known after `matters`."""
 
     def prepare(self, path: str) -> Generator[Step, None, Path]:
         """Return the model as a GGUF file: a checkpoint is written as one, in the types it has.
@@ -150,12 +153,9 @@ class Study:
         known = {g.tensors: g for g in self._bench.load(MATTERS, list[Group]) or []}
         if any(names_of(group) not in known for group in groups):
             yield from self._run(groups, coarse, encoder, known)
-        found: dict[str, float] = {}
-        for group in groups:
-            total = sum(errors[tensor.name] for tensor in group)
-            each = known[names_of(group)].divergence / total if total > 0 else 0.0
-            found |= {tensor.name: max(0.0, each) for tensor in group}
-        return found
+        measured = [known[names_of(group)] for group in groups]
+        self.unused = tuple(name for group in measured for name in group.unused)
+        return each_matters(measured, errors)
 
     def _run(
         self,
@@ -166,25 +166,34 @@ class Study:
     ) -> Generator[Step, None, None]:
         """Measure the groups that are not `known` yet, and keep each on the workbench."""
         stage = "Finding out what matters"
-        model = yield from load_model(self._reading, is_copied=True)
-        chunks = split(
-            [Path(text) for text in self._texts], model.vocabulary, model.chat_template, N_CTX
-        )
-        n = min(self._effort.run_chunks, len(chunks))
-        some = [chunks[i * len(chunks) // n] for i in range(n)]
-        loaded = open_source(self._reading)
-        runs = Sensitivities(self._source, loaded, model, some, encoder, self._n_threads)
-        try:
-            yield from runs.read_original(Progress(stage, 0, len(groups), "steps"))
-            for done, group in enumerate(groups):
-                if (names := names_of(group)) in known:
-                    continue
-                meanwhile = Progress(stage, done, len(groups), "steps")
-                known[names] = yield from runs.measure(group, coarse, meanwhile)
-                self._bench.save(MATTERS, list(known.values()))
-        finally:
-            runs.close()
-            loaded.close()
+        with closing(open_source(self._reading)) as loaded:
+            model = yield from load_model(self._reading, is_copied=True)
+            try:
+                chunks = yield from self._chunks(model)
+            except BaseException:
+                model.close()
+                raise
+            n = min(self._effort.run_chunks, len(chunks))
+            some = [chunks[i * len(chunks) // n] for i in range(n)]
+            folder = self._bench.folder
+            runs = Sensitivities(
+                self._source, loaded, model, some, encoder, self._n_threads, folder
+            )
+            with closing(runs):
+                yield from runs.read_original(Progress(stage, 0, len(groups), "steps"))
+                for done, group in enumerate(groups):
+                    if (names := names_of(group)) in known:
+                        continue
+                    meanwhile = Progress(stage, done, len(groups), "steps")
+                    known[names] = yield from runs.measure(group, coarse, meanwhile)
+                    self._bench.save(MATTERS, list(known.values()))
+
+    def _chunks(self, model: Model) -> Generator[Step, None, list[list[int]]]:
+        """The texts as `model` reads them."""
+        texts = [Path(text) for text in self._texts]
+        with threads(1, "texts") as thread:
+            work = thread.submit(split, texts, model.vocabulary, model.chat_template, N_CTX)
+            return (yield from wait(work, Progress("Reading the texts", 0, None, "tokens")))
 
     def folds(
         self, statistics: Statistics, types: Mapping[str, GgmlType]
@@ -288,7 +297,7 @@ def grouped(tensors: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:
         return [[tensor] for tensor in tensors]
     roles: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
-        roles.setdefault(re.sub(r"^blk\.\d+\.", "", tensor.name), []).append(tensor)
+        roles.setdefault(role_of(tensor.name), []).append(tensor)
     n_bands = max(1, most // len(roles))
     return [band for role in roles.values() for band in _bands(role, n_bands)]
 

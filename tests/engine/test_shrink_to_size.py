@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
 import subprocess
@@ -15,13 +16,21 @@ import pytest
 
 from engine.convert.job import Convert
 from engine.convert.lora.choice import Lora
-from engine.errors import AlreadyExists, CorruptFile, DiskFull, TooSmall, UnsupportedTensor
+from engine.errors import (
+    AlreadyExists,
+    CorruptFile,
+    DiskFull,
+    NotFound,
+    TooSmall,
+    UnsupportedTensor,
+)
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, write_gguf
 from engine.jobs import Paused, Progress, Step, finish
 from engine.leftovers import discard, find_leftovers
 from engine.library import Library
 from engine.llama.evaluate import Evaluator
+from engine.llama.model import Model
 from engine.partial import partial_of
 from engine.quantize import effort
 from engine.quantize.effort import Effort
@@ -370,6 +379,22 @@ def test_a_damaged_model_is_told(
     with pytest.raises(CorruptFile) as caught:
         finish(msgspec.structs.replace(job, source=str(broken), effort="fast").run())
     assert caught.value.hint and not list(out.parent.iterdir())
+
+
+def test_it_can_be_paused_while_long_texts_are_read_again(job: ShrinkToSize, out: Path) -> None:
+    n_open = n_open_models()
+    steps = begin(job, "Looking at the tensors")
+    Path(job.texts[0]).write_text(WORDS * 10_000)
+    while getattr(next(steps), "stage", "") != "Reading the texts":
+        pass
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    assert n_open_models() == n_open
+    assert not is_busy(folder_of(out))
+
+
+def n_open_models() -> int:
+    return sum(isinstance(found, Model) and bool(found.handle) for found in gc.get_objects())
 
 
 def test_a_full_disk_is_told_and_costs_nothing_that_was_found_out(
