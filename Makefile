@@ -6,7 +6,7 @@ OFFSCREEN := QT_QPA_PLATFORM=offscreen
 # Where packages are made; what lies there makes the next time quick.
 BUILD ?= build/package
 
-.PHONY: help run test check format screenshots bench bench-native bench-quality record-upstream bundle package package-test clean
+.PHONY: help run test check format screenshots bench bench-native bench-quality bench-rivals record-upstream bundle package package-test clean
 
 help:
 	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench [MODEL=path]  speed of a model: prompt processing, token generation"
 	@echo "make bench-native        speed of the native kernels against numpy"
 	@echo "make bench-quality       Snug's files against llama-quantize's (LLAMA_TOOLS=folder)"
+	@echo "make bench-rivals        against other quantizers ([PYTHON_OF_RIVALS=path], else gigabytes)"
 	@echo "make record-upstream     record what transformers and llama.cpp's converter make of tiny models"
 	@echo "make bundle              the folder that packages carry, in build/package/dist"
 	@echo "make package             an installer of it for this system"
@@ -59,6 +60,10 @@ bench-native:
 bench-quality:
 	@$(PYTHON) packaging/setup.py test
 	$(VENV)/python tests/bench/bench_quality.py $(ARGS)
+
+bench-rivals:
+	@$(PYTHON) packaging/setup.py test
+	$(VENV)/python tests/bench/bench_rivals.py $(if $(PYTHON_OF_RIVALS),--python "$(PYTHON_OF_RIVALS)") $(ARGS)
 
 record-upstream:
 	@$(PYTHON) packaging/setup.py test
