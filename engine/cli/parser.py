@@ -88,6 +88,24 @@ def build_parser() -> argparse.ArgumentParser:
     add_lora_options(sub, _scale)
     sub.add_argument("--base", type=Path, metavar="FOLDER", help="the base model of an adapter")
 
+    _add_shrink_verb(verb)
+
+    sub = verb("chat", chat, "Talk with a model; without a chat template it continues the text.")
+    sub.add_argument("model", type=Path)
+    sub.add_argument("-p", "--prompt", help="ask this, print the answer and end")
+    sub.add_argument("--system", default="", help="system prompt")
+    sub.add_argument("--temp", type=_temperature, default=None, help="0 = always the likeliest")
+    sub.add_argument("--seed", type=_seed, default=None)
+    sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
+    sub.add_argument("-c", "--context", "--ctx", type=_count, default=0, help="0 = what fits")
+    sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
+    sub.add_argument("-t", "--threads", type=_count, default=0)
+
+    _add_measuring_verbs(verb)
+    return parser
+
+
+def _add_shrink_verb(verb: Callable[..., Any]) -> None:
     sub = verb("shrink", shrink, "Quantize a checkpoint folder or a 16/32-bit GGUF file.")
     sub.add_argument("source", type=Path)
     sub.add_argument("-o", "--out", type=Path, help="default: beside SOURCE, named after it")
@@ -110,6 +128,12 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="text, or conversations as .jsonl; default: what comes with Snug",
     )
+    sub.add_argument(
+        "--judge",
+        type=Path,
+        metavar="FILE",
+        help="text to compare both on, none to calibrate with; default: what comes with Snug",
+    )
     sub.add_argument("--gate", type=_gate, default=Gate(), metavar="LIMITS", help=_GATE)
     sub.add_argument(
         "--up-to", type=size_bytes, default=0, metavar="SIZE", help="if it fails the gate"
@@ -122,20 +146,6 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     add_lora_options(sub, _scale)
-
-    sub = verb("chat", chat, "Talk with a model; without a chat template it continues the text.")
-    sub.add_argument("model", type=Path)
-    sub.add_argument("-p", "--prompt", help="ask this, print the answer and end")
-    sub.add_argument("--system", default="", help="system prompt")
-    sub.add_argument("--temp", type=_temperature, default=None, help="0 = always the likeliest")
-    sub.add_argument("--seed", type=_seed, default=None)
-    sub.add_argument("-n", "--max-tokens", type=_count, default=0, help="0 = until the end")
-    sub.add_argument("-c", "--context", "--ctx", type=_count, default=0, help="0 = what fits")
-    sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
-    sub.add_argument("-t", "--threads", type=_count, default=0)
-
-    _add_measuring_verbs(verb)
-    return parser
 
 
 def _add_measuring_verbs(verb: Callable[..., Any]) -> None:

@@ -113,6 +113,7 @@ def _to_size(
         judges=args.gate != OFF,
         gate=args.gate,
         texts=tuple(str(text.absolute()) for text in args.calibration),
+        judge_text=str(args.judge.absolute()) if args.judge else "",
         n_threads=args.threads,
         overwrite=args.overwrite,
         loras=tuple(args.lora),

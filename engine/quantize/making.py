@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from engine import __version__, starter
+from engine import __version__
 from engine.gguf_values import TensorInfo
 from engine.jobs import Step
 from engine.llama.library import library
@@ -19,6 +19,7 @@ from engine.quantize.budget import Budget
 from engine.quantize.choice import Chooser, Chosen
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.gate import OFF, check, is_better
+from engine.quantize.judge_text import judge_text
 from engine.quantize.plan import plan
 from engine.quantize.recipe import RECIPES, Recipe, find_recipe
 from engine.quantize.reference import Reference
@@ -151,7 +152,7 @@ class Making:
         if self._reference is None:
             self._reference = yield from Reference.open(
                 str(self._study.model),
-                self._job.judge_text or str(starter.TEXT),
+                str(judge_text(self._job.judge_text, self._job.texts)),
                 self._effort.judge_chunks,
                 folder=self._bench.folder,
             )
@@ -243,4 +244,6 @@ def _settings(job: ShrinkToSize) -> dict[str, str]:
     found = {key: str(value) for key, value in told.items() if key not in left_out and value}
     if job.texts:
         found["texts"] = ", ".join(Path(text).name for text in job.texts)
+    if job.judge_text:
+        found["judge_text"] = Path(job.judge_text).name
     return found

@@ -62,10 +62,10 @@ class ShrinkToSize(Job, frozen=True):
     with `probes`. If it fails the `gate`, larger ones are tried up to `most_bytes`, and at last the
     better of the stock recipe and ours is kept. The bytes depend on the source and these settings,
     not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already and for
-    pins that cannot be, TooSmall for a size that holds no version of the model, both before
-    anything is measured; CorruptFile for data that are no numbers, and what reading the source and
-    writing a file raise. It leaves its workbench when it was paused or killed, and when the
-    computer failed it: a full disk, too little memory.
+    pins that cannot be, TooSmall for a size that holds no version of the model, EngineError for a
+    `judge_text` that is among `texts`, all before anything is measured; CorruptFile for data that
+    are no numbers, and what reading the source and writing a file raise. It leaves its workbench
+    when it was paused or killed, and when the computer failed it: a full disk, too little memory.
     """
 
     Result: ClassVar = ShrunkToSize
@@ -96,6 +96,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.output import check_output
         from engine.partial import Note
         from engine.quantize.choice import require_possible
+        from engine.quantize.judge_text import judge_text
         from engine.quantize.workbench import workbench
         from engine.source import open_source, refuse_to_replace
 
@@ -109,6 +110,8 @@ class ShrinkToSize(Job, frozen=True):
         for folder in (self.source, *(lora.folder for lora in self.loras)):
             refuse_to_replace(Path(folder), Path(self.out))
         check_output(Path(self.out), size_bytes=0, overwrite=self.overwrite)
+        if self.judges:
+            judge_text(self.judge_text, self.texts)  # before the work, not after it
         marks = self._marks()
         source = open_source(self.source, self.loras)
         try:
@@ -171,7 +174,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.source import source_marks
 
         marks = source_marks(Path(self.source), self.loras)
-        for number, text in enumerate(self.texts):
+        for number, text in enumerate(filter(None, (*self.texts, self.judge_text))):
             try:
                 marks[f"text {number}"] = file_mark(Path(text))
             except OSError as error:
