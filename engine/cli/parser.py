@@ -118,7 +118,7 @@ def _add_shrink_verb(verb: Callable[..., Any]) -> None:
         "--effort",
         choices=(STOCK, *get_args(EffortName)),
         default="balanced",
-        help="stock: as llama-quantize rounds without an importance matrix",
+        help="default: balanced; stock: as llama-quantize rounds without an importance matrix",
     )
     sub.add_argument(
         "--calibration",
@@ -134,18 +134,21 @@ def _add_shrink_verb(verb: Callable[..., Any]) -> None:
         metavar="FILE",
         help="text to compare both on, none to calibrate with; default: what comes with Snug",
     )
-    sub.add_argument("--gate", type=_gate, default=Gate(), metavar="LIMITS", help=_GATE)
+    sub.add_argument("--gate", type=_gate, metavar="LIMITS", help=_GATE)
     sub.add_argument(
         "--up-to", type=size_bytes, default=0, metavar="SIZE", help="if it fails the gate"
     )
     sub.add_argument("--probes", action="store_true", help="ask it small tasks, too")
-    sub.add_argument("--profile", choices=get_args(Profile), default="fast", help="types to use")
+    sub.add_argument(
+        "--profile", choices=get_args(Profile), help="types to use: fast ones (default) or any"
+    )
     sub.add_argument(
         "--pin", type=pin, action="append", default=[], metavar="REGEX=TYPE", help="of tensors"
     )
     sub.add_argument("-t", "--threads", type=_count, default=0)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     add_lora_options(sub, _scale)
+    sub.set_defaults(refuse=sub.error)
 
 
 def _add_measuring_verbs(verb: Callable[..., Any]) -> None:

@@ -14,7 +14,7 @@ from engine.convert.lora.choice import Lora
 from engine.errors import FormatError
 from engine.ggml_types import GgmlType
 from engine.quantize.choice import Pin
-from engine.quantize.gate import OFF
+from engine.quantize.gate import OFF, Gate
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from engine.words import format_bytes
@@ -26,14 +26,10 @@ _UNITS |= {f"{prefix}IB": 1024**n for n, prefix in enumerate("KMGT", 1)}
 
 
 def shrink(args: argparse.Namespace) -> Any:
+    _refuse_what_has_no_effect(args)
     source = args.source.absolute()
     job: Shrink | ShrinkToSize
     if args.size or args.bpw:
-        if args.effort == STOCK:
-            raise FormatError(
-                "The stock types come in their own sizes.",
-                hint="Name one with --type, or choose an effort of fast, balanced or best.",
-            )
         size = format_bytes(args.size).replace(" ", "") if args.size else f"{args.bpw:g}bpw"
         job = _to_size(args, source, _out(args, source, size), args.size, args.bpw)
     else:
@@ -53,6 +49,41 @@ def shrink(args: argparse.Namespace) -> Any:
         if isinstance(done, ShrunkToSize):
             _tell_quality(done)
     return done
+
+
+def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
+    """End with a usage error if something is asked for that something else rules out."""
+    given = {
+        "--size": args.size,
+        "--bpw": args.bpw,
+        "--calibration": args.calibration,
+        "--judge": args.judge,
+        "--gate": args.gate is not None,
+        "--up-to": args.up_to,
+        "--probes": args.probes,
+        "--profile": args.profile,
+        "--pin": args.pin,
+    }
+    for is_so, why, ruled_out in (
+        (
+            args.effort == STOCK,
+            "--effort stock gives the stock types in their own sizes, and measures nothing",
+            tuple(given),
+        ),
+        (
+            args.type,
+            "--type says which types the tensors get",
+            ("--up-to", "--profile", "--pin"),
+        ),
+        (
+            args.gate == OFF,
+            "--gate off compares nothing",
+            ("--judge", "--up-to", "--probes"),
+        ),
+    ):
+        senseless = [option for option in ruled_out if given[option]]
+        if is_so and senseless:
+            args.refuse(f"{why}: leave out {' and '.join(senseless)}.")
 
 
 def _tell_quality(done: ShrunkToSize) -> None:
@@ -107,11 +138,11 @@ def _to_size(
         keeps_types=keeps_types,
         most_bytes=args.up_to,
         effort=args.effort,
-        profile=args.profile,
+        profile=args.profile or "fast",
         pins=tuple(args.pin),
         probes=args.probes,
         judges=args.gate != OFF,
-        gate=args.gate,
+        gate=Gate() if args.gate is None else args.gate,
         texts=tuple(str(text.absolute()) for text in args.calibration),
         judge_text=str(args.judge.absolute()) if args.judge else "",
         n_threads=args.threads,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from engine.errors import UnsupportedTensor
+from engine.ggml_types import GgmlType
 from engine.jobs import Step
 from engine.quantize.allocate import Choice, Item
 from engine.quantize.budget import (
@@ -22,6 +23,8 @@ from engine.quantize.budget import (
 from engine.quantize.candidates import Profile, candidate_types
 from engine.quantize.encode import Care
 from engine.quantize.fold import FoldedSource, FoldedStatistics, InputStatistics
+from engine.quantize.plan import plan_types
+from engine.quantize.recipe import RECIPES, Recipe, tensor_types
 
 if TYPE_CHECKING:
     from engine.calibrate.statistics import Statistics
@@ -149,13 +152,32 @@ def pinned(item: Item, pins: Sequence[Pin]) -> Item:
 
     Raises UnsupportedTensor for a type that it cannot have.
     """
-    for pin in pins:
-        if re.search(pin.pattern, item.name):
-            kept = tuple(c for c in item.choices if c.type.name == pin.type.upper())
-            if not kept:
-                able = ", ".join(choice.type.name for choice in item.choices)
-                raise UnsupportedTensor(
-                    f"{item.name} cannot have the type {pin.type}.", hint=f"Choose one of {able}."
-                )
-            return msgspec.structs.replace(item, choices=kept)
-    return item
+    pin = _pin_of(item.name, pins)
+    if pin is None:
+        return item
+    kept = tuple(c for c in item.choices if c.type.name == pin.type.upper())
+    if not kept:
+        able = ", ".join(choice.type.name for choice in item.choices)
+        raise UnsupportedTensor(
+            f"{item.name} cannot have the type {pin.type}.", hint=f"Choose one of {able}."
+        )
+    return msgspec.structs.replace(item, choices=kept)
+
+
+def stock_within(
+    source: ModelSource, size_bytes: int, pins: Sequence[Pin]
+) -> tuple[Recipe, Plan] | None:
+    """The widest stock recipe, with the types of `pins`, whose file takes at most `size_bytes`."""
+    pin_of = {tensor.name: _pin_of(tensor.name, pins) for tensor in choosable(source)}
+    for recipe in RECIPES.values():
+        types = tensor_types(recipe, source.tensors, source.metadata)
+        types |= {name: GgmlType[pin.type.upper()] for name, pin in pin_of.items() if pin}
+        laid_out = plan_types(source, types, recipe.file_type)
+        if laid_out.size_bytes <= size_bytes:
+            return recipe, laid_out
+    return None
+
+
+def _pin_of(tensor: str, pins: Sequence[Pin]) -> Pin | None:
+    """The first pin that names `tensor`."""
+    return next((pin for pin in pins if re.search(pin.pattern, tensor)), None)

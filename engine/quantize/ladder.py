@@ -112,7 +112,12 @@ class Ladder(Job, frozen=True):
         original = yield from study.prepare(self.source)
         statistics: Statistics | None = None
         reference = yield from Reference.open(
-            str(original), self.text, self.chunks, self.n_ctx, folder=folder
+            str(original),
+            self.text,
+            self.chunks,
+            self.n_ctx,
+            n_threads=self.n_threads,
+            folder=folder,
         )
         try:
             if any(method.is_calibrated and not method.chooses_types for method in methods):

@@ -16,12 +16,12 @@ from engine.jobs import Step
 from engine.llama.library import library
 from engine.model_writer import write_model
 from engine.quantize.budget import Budget
-from engine.quantize.choice import Chooser, Chosen
+from engine.quantize.choice import Chooser, Chosen, stock_within
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.gate import OFF, check, is_better
 from engine.quantize.judge_text import judge_text
 from engine.quantize.plan import plan
-from engine.quantize.recipe import RECIPES, Recipe, find_recipe
+from engine.quantize.recipe import find_recipe
 from engine.quantize.reference import Reference
 from engine.quantize.report import Candidate, ShrinkReport, Stage, TensorLine
 from engine.quantize.rounding import SCALAR_TYPES
@@ -86,10 +86,13 @@ class Making:
             versions = [(yield from self._version("ours", ours, self._care))]
         else:
             versions = yield from self._ours(job.budget(self._source))
-        if not self._passes(versions[-1]) and (fallback := self._fallback(versions[-1])):
-            chosen = Chosen(self._source, self._statistics, plan(self._source, fallback))
-            name = f"stock {fallback.name}"
-            versions.append((yield from self._version(name, chosen, STOCK)))
+        if not self._passes(versions[-1]):
+            size_bytes = versions[-1].chosen.plan.size_bytes
+            if fallback := stock_within(self._source, size_bytes, job.pins):
+                recipe, laid_out = fallback
+                chosen = Chosen(self._source, self._statistics, laid_out)
+                name = f"stock {recipe.name}"
+                versions.append((yield from self._version(name, chosen, STOCK)))
         best = versions[-1]
         for version in versions:
             if version.quality and best.quality and self._is_better(version, best):
@@ -154,6 +157,7 @@ class Making:
                 str(self._study.model),
                 str(judge_text(self._job.judge_text, self._job.texts)),
                 self._effort.judge_chunks,
+                n_threads=self._job.n_threads,
                 folder=self._bench.folder,
             )
         quality = yield from self._reference.compare(str(path))
@@ -169,13 +173,6 @@ class Making:
         assert version.quality is not None
         assert other.quality is not None
         return is_better(version.quality, other.quality, self._job.gate)
-
-    def _fallback(self, version: _Version) -> Recipe | None:
-        """The widest stock recipe that is no larger than `version`."""
-        for recipe in RECIPES.values():
-            if plan(self._source, recipe).size_bytes <= version.chosen.plan.size_bytes:
-                return recipe
-        return None
 
     def _report(self, best: _Version, versions: list[_Version]) -> ShrinkReport:
         job, laid_out = self._job, best.chosen.plan

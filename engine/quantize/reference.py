@@ -36,9 +36,15 @@ class Reference:
     """A loaded reference and the chunks of a text; made by `open`. For one thread."""
 
     def __init__(
-        self, evaluator: Evaluator, chunks: Sequence[Sequence[int]], path: str, kept: KeptLogits
+        self,
+        evaluator: Evaluator,
+        chunks: Sequence[Sequence[int]],
+        path: str,
+        kept: KeptLogits,
+        n_threads: int,
     ) -> None:
         self._evaluator: Evaluator | None = evaluator
+        self._n_threads = n_threads
         self._chunks = chunks
         self._path = path
         self._kept = kept
@@ -53,21 +59,23 @@ class Reference:
         chunks: int = 0,
         n_ctx: int = 512,
         *,
+        n_threads: int = 0,
         most_kept_bytes: int = MOST_BYTES,
         folder: Path | None = None,
     ) -> Generator[Step, None, Reference]:
         """Load the GGUF at `path` and the first `chunks` (0: all) of `n_ctx` tokens of a file.
 
-        Its logits are kept in `folder` up to `most_kept_bytes`: if that is all, the reference
-        leaves memory before another model comes. The others are computed anew for each model.
-        Raises InferenceError for a text that is too short, NotFound, StorageError, and what loading
-        a model raises.
+        It and what is compared with it run in `n_threads`, 0 = as many as are good here. Its logits
+        are kept in `folder` up to `most_kept_bytes`: if that is all, the reference leaves memory
+        before another model comes. The others are computed anew for each model. Raises
+        InferenceError for a text that is too short, NotFound, StorageError, and what loading a
+        model raises.
         """
         yield Progress("Reading the text", 0, None, "bytes")
         words = _read_text(Path(text))
         _require_sense(n_ctx)
         _require_file(path)
-        evaluator = yield from Evaluator.load(path, n_ctx)
+        evaluator = yield from Evaluator.load(path, n_ctx, n_threads)
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as thread:
                 waiting = Progress("Reading the text", 0, None, "tokens")
@@ -75,7 +83,8 @@ class Reference:
             n_chunks = _n_chunks(len(tokens), n_ctx, chunks)
             starts = range(0, n_chunks * n_ctx, n_ctx)
             kept = KeptLogits(evaluator.n_scored, evaluator.n_vocab, most_kept_bytes, folder)
-            return Reference(evaluator, [tokens[i : i + n_ctx] for i in starts], path, kept)
+            read = [tokens[i : i + n_ctx] for i in starts]
+            return Reference(evaluator, read, path, kept, n_threads)
         except BaseException:
             evaluator.close()
             raise
@@ -90,7 +99,7 @@ class Reference:
         _require_same_vocabulary(model, self._path)
         yield from self._read_ahead()
         n_ctx = len(self._chunks[0])
-        evaluator = yield from Evaluator.load(model, n_ctx, kv_type=kv_type)
+        evaluator = yield from Evaluator.load(model, n_ctx, self._n_threads, kv_type)
         try:
             n_total, scores = len(self._chunks) * n_ctx, []
             for index in range(len(self._chunks)):
@@ -119,8 +128,10 @@ class Reference:
         """Ask this and the GGUF `model` the probes; raises what loading a model raises."""
         probes = load_probes()
         if self._answers is None:
-            self._answers = yield from ask(self._path, probes, "Asking the original")
-        answers = yield from ask(model, probes, "Asking the result", kv_type)
+            stage = "Asking the original"
+            self._answers = yield from ask(self._path, probes, stage, "f16", self._n_threads)
+        stage = "Asking the result"
+        answers = yield from ask(model, probes, stage, kv_type, self._n_threads)
         return compare_answers(probes, self._answers, answers)
 
     def close(self) -> None:

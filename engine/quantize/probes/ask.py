@@ -29,11 +29,16 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def ask(
-    path: str, probes: Sequence[Probe], stage: str, kv_type: KvType = "f16"
+    path: str,
+    probes: Sequence[Probe],
+    stage: str,
+    kv_type: KvType = "f16",
+    n_threads: int = 0,
 ) -> Generator[Step, None, tuple[Answered | None, ...]]:
     """Load the GGUF at `path` and answer `probes`; None for one that it has no room or words for.
 
-    `stage` is what the progress is called. Raises what loading a model raises, InferenceError.
+    `stage` is what the progress is called; `n_threads` 0 is as many as are good here. Raises what
+    loading a model raises, InferenceError.
     """
     from engine.llama.session import Session
     from engine.llama.threads import default_n_threads
@@ -41,7 +46,7 @@ def ask(
     # A number of threads that changed on the way could change an answer.
     settings = LoadSettings(
         n_ctx=N_CTX,
-        n_threads=default_n_threads(),
+        n_threads=n_threads or default_n_threads(),
         kv_type=kv_type,
         is_capped=True,
         anyway=True,
