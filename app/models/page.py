@@ -186,7 +186,7 @@ class ModelsPage(QWidget):
         self.details.show_row(row, self._context.computer.loads.get(row.entry.path))
         self._exact.ask(row)
         if row.entry.summary and row.entry.summary.kind == "gguf":
-            read = partial(read_report, Path(row.entry.path), row.entry.summary.size_bytes)
+            read = partial(read_report, Path(row.entry.path))
             in_background(self, read, partial(self._on_report, row), self._show_problem)
 
     def _on_report(self, row: Row, report: ShrinkReport | None) -> None:

@@ -270,7 +270,7 @@ class ShrinkPage(QWidget):
         self.result.check_name()
         if task.state is TaskState.SUCCEEDED:
             self._result = task.result
-            self._report = read_report(Path(task.result.path), task.result.size_bytes)
+            self._report = read_report(Path(task.result.path))
             self.done.show_result(task.result, self._report)
             self._enter(State.DONE)
             return

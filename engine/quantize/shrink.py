@@ -55,6 +55,7 @@ class Shrink(Job, frozen=True):
         from engine.partial import Note
         from engine.quantize.plan import plan
         from engine.quantize.recipe import find_recipe
+        from engine.quantize.report import forget_report
         from engine.source import open_source, refuse_to_replace, source_marks
 
         started = time.monotonic()
@@ -81,6 +82,7 @@ class Shrink(Job, frozen=True):
                 overwrite=self.overwrite,
                 note=note,
             )
+            forget_report(Path(self.out))
             return Shrunk(
                 path=self.out,
                 recipe=recipe.name,

@@ -482,7 +482,8 @@ def test_what_shrinking_cost_is_told_and_goes_with_the_model(
     assert not own.exists() and not report_path(own).exists()
     with qtbot.waitSignal(page.scanned):
         click(page.toast.undo_button)
-    assert read_report(own, size_bytes) == report
+    kept = read_report(own)
+    assert kept is not None and kept.quality == report.quality
 
 
 class FileBrowser(QObject):

@@ -35,7 +35,7 @@ def test_what_passes_is_kept_and_reported(tmp_path: Path) -> None:
     assert done.bits_per_weight <= BPW
     assert done.kept == "ours" and not done.failures
     assert done.quality is not None and done.quality.kld_mean < 0.05
-    report = read_report(Path(done.path), done.size_bytes)
+    report = read_report(Path(done.path))
     assert report is not None and report.quality == done.quality
     stored = {tensor.name: tensor.type.name for tensor in open_gguf(done.path).tensors}
     assert {line.name: line.type for line in report.tensors} == stored
@@ -53,7 +53,7 @@ def test_what_fails_grows_as_far_as_it_may_and_says_so(tiny_gguf: Path, tmp_path
     done = shrink(tmp_path, tiny_gguf, size_bytes=least, most_bytes=most, gate=gate)
     assert done.size_bytes <= most
     assert [failure.threshold for failure in done.failures] == ["kld"]
-    report = read_report(Path(done.path), done.size_bytes)
+    report = read_report(Path(done.path))
     assert report is not None
     assert done.quality is not None
     assert len(report.others) > 1
@@ -65,7 +65,7 @@ def test_what_fails_grows_as_far_as_it_may_and_says_so(tiny_gguf: Path, tmp_path
 def test_a_recipe_keeps_its_types_and_is_better_than_stock(tmp_path: Path) -> None:
     gate = Gate(kld=1e-6)  # so that the stock one is made, too
     done = shrink(tmp_path, recipe="Q4_K_M", keeps_types=True, gate=gate)
-    report = read_report(Path(done.path), done.size_bytes)
+    report = read_report(Path(done.path))
     assert report is not None and done.kept == "ours"
     (stock,) = report.others
     assert (stock.name, stock.size_bytes) == ("stock Q4_K_M", done.size_bytes)
