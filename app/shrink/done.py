@@ -22,7 +22,7 @@ from app.widgets import (
     second,
     strong,
 )
-from engine.quantize.report import ShrinkReport
+from engine.quantize.report import OURS, STOCK_PREFIX, ShrinkReport
 from engine.quantize.shrink import Shrunk
 from engine.quantize.shrink_to_size import ShrunkToSize
 from engine.words import (
@@ -47,7 +47,7 @@ class DoneView(QWidget):
         self._what = second("")
         self._before, self._after = SizeBar("outline", 0.55), SizeBar("accent", 1.0)
         self._before_size, self._after_size = body(""), body("")
-        self._verdict, self._figures = strong(""), second("")
+        self._verdict, self._figures, self._kept = strong(""), second(""), second("")
         self._failures = body("")
         self._path = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.chat_button = PrimaryButton("Chat with it", "chat")
@@ -82,7 +82,7 @@ class DoneView(QWidget):
             theme.SPACE_24,
             bars,
             theme.SPACE_24,
-            column(self._verdict, self._figures, self._failures, spacing=2),
+            column(self._verdict, self._figures, self._kept, self._failures, spacing=2),
             theme.SPACE_16,
             column(second("Saved as"), self._path, spacing=2),
             None,
@@ -119,6 +119,9 @@ class DoneView(QWidget):
             label.setToolTip(format_bytes_exact(size_bytes))
         self._path.setText(format_path(result.path))
         self._path.setAccessibleName(f"Saved as {result.path}")
+        kept = kept_words(result.kept) if isinstance(result, ShrunkToSize) else ""
+        self._kept.setText(kept)
+        self._kept.setVisible(bool(kept))
         self._show_report(report)
 
     def _show_report(self, report: ShrinkReport | None) -> None:
@@ -141,6 +144,16 @@ class DoneView(QWidget):
                 f" on {quality.n_tokens:,} tokens"
             )
             self._figures.setToolTip(figures)
+
+
+def kept_words(kept: str) -> str:
+    """Which version of a shrink was kept, where it is not the first one of ours."""
+    if kept == OURS:
+        return ""
+    if kept.startswith(STOCK_PREFIX):
+        recipe = kept.removeprefix(STOCK_PREFIX)
+        return f"{recipe} as llama-quantize makes it did better here than Snug's own, and was kept."
+    return "A first version was not good enough, so a larger one was made."
 
 
 class SizeBar(QWidget):

@@ -15,6 +15,7 @@ from engine.errors import FormatError
 from engine.ggml_types import GgmlType
 from engine.quantize.choice import Pin
 from engine.quantize.gate import OFF, Gate
+from engine.quantize.report import OURS
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from engine.words import format_bytes
@@ -87,7 +88,7 @@ def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
 
 
 def _tell_quality(done: ShrunkToSize) -> None:
-    if done.kept != "ours":
+    if done.kept != OURS:
         print(f"Kept: {done.kept}.")
     if quality := done.quality:
         same = f"{quality.same_top_fraction:.1%} of the likeliest tokens are the same"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -42,6 +42,13 @@ class Care(msgspec.Struct, frozen=True):
     refits: int = 2
 
 
+class _Kept(NamedTuple):
+    """Of rows that were encoded together, how many are not as ggml has them."""
+
+    n_rows: int
+    n_ours: int
+
+
 class Encoder:
     """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time.
 
@@ -54,6 +61,7 @@ class Encoder:
         self._n_threads = n_threads
         self._lock = threading.Lock()
         self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
+        self._kept: dict[str, dict[int, _Kept]] = {}  # by tensor and first row: some come twice
 
     def encode(
         self, tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], start: int
@@ -68,10 +76,23 @@ class Encoder:
         _require_numbers(tensor, rows)
         stored = np.empty((len(rows), target.row_bytes(tensor.n_cols)), dtype=np.uint8)
         importances = self._importances(tensor)
+        n_ours = 0
         for i_matrix, part in parts(tensor, start, start + len(rows)):
             importance = None if importances is None else importances[i_matrix]
-            stored[part] = self._encode(tensor.name, i_matrix, target, rows[part], importance)
+            kept, stock = self._encode(tensor.name, i_matrix, target, rows[part], importance)
+            stored[part] = kept
+            n_ours += 0 if kept is stock else int((kept != stock).any(axis=1).sum())
+        with self._lock:
+            self._kept.setdefault(tensor.name, {})[start] = _Kept(len(rows), n_ours)
         return stored
+
+    def share_of_ours(self, tensor: TensorInfo) -> float | None:
+        """The share of the rows of `tensor` that are not as ggml has them; None if not all came."""
+        with self._lock:
+            kept = list(self._kept.get(tensor.name, {}).values())
+        if sum(part.n_rows for part in kept) != tensor.n_rows:
+            return None
+        return sum(part.n_ours for part in kept) / tensor.n_rows
 
     def stock(
         self, tensor: TensorInfo, target: GgmlType, rows: NDArray[np.float32], start: int
@@ -108,26 +129,27 @@ class Encoder:
         target: GgmlType,
         rows: NDArray[np.float32],
         importance: NDArray[np.float32] | None,
-    ) -> NDArray[np.uint8]:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """What to store, and what ggml would: the same array where nothing else was tried."""
         import numpy as np
 
         from engine.llama.ggml import quantize_rows
 
         stock = quantize_rows(target, rows, importance)
         if importance is None or not self._care.feedback or target not in SCALAR_TYPES:
-            return stock
+            return stock, stock
         assert self._statistics  # it has told the importance
         columns = self._columns(name, i_matrix)
         if not columns:
-            return stock
+            return stock, stock
         ours = np.concatenate(
             [self._round(target, rows, stock, importance, one) for one in columns],
             axis=1,
         )
         held_out = self._statistics.held_out(name, i_matrix)
         if held_out is None or not len(held_out):
-            return ours
-        return keep_better(target, rows, ours, stock, held_out)
+            return ours, stock
+        return keep_better(target, rows, ours, stock, held_out), stock
 
     def _round(
         self,

@@ -23,10 +23,17 @@ from engine.quantize.judge_text import judge_text
 from engine.quantize.plan import plan
 from engine.quantize.recipe import find_recipe
 from engine.quantize.reference import Reference
-from engine.quantize.report import Candidate, ShrinkReport, Stage, TensorLine
+from engine.quantize.report import (
+    OURS,
+    STOCK_PREFIX,
+    Candidate,
+    ShrinkReport,
+    Stage,
+    TensorLine,
+)
 from engine.quantize.rounding import SCALAR_TYPES
 from engine.quantize.study import Study
-from engine.words import plural
+from engine.words import format_percent, plural
 from engine.workers import n_cores
 
 if TYPE_CHECKING:
@@ -50,12 +57,13 @@ class Made(NamedTuple):
 
 
 class _Version(NamedTuple):
-    """A file on the workbench: ours, or that of a stock recipe."""
+    """A file on the workbench: ours, or that of a stock recipe; and who encoded it."""
 
     path: Path
     name: str
     chosen: Chosen
     care: Care
+    encoder: Encoder
     quality: QualityReport | None
 
 
@@ -83,7 +91,7 @@ class Making:
         if job.recipe and job.keeps_types:
             stock = plan(self._source, find_recipe(job.recipe))
             ours = Chosen(self._source, self._statistics, stock)
-            versions = [(yield from self._version("ours", ours, self._care))]
+            versions = [(yield from self._version(OURS, ours, self._care))]
         else:
             versions = yield from self._ours(job.budget(self._source))
         if not self._passes(versions[-1]):
@@ -91,7 +99,7 @@ class Making:
             if fallback := stock_within(self._source, size_bytes, job.pins):
                 recipe, laid_out = fallback
                 chosen = Chosen(self._source, self._statistics, laid_out)
-                name = f"stock {recipe.name}"
+                name = f"{STOCK_PREFIX}{recipe.name}"
                 versions.append((yield from self._version(name, chosen, STOCK)))
         best = versions[-1]
         for version in versions:
@@ -120,18 +128,19 @@ class Making:
                 folds=self._effort.folds,
             )
         chosen = chooser.within(budget)
-        versions = [(yield from self._version("ours", chosen, self._care))]
+        versions = [(yield from self._version(OURS, chosen, self._care))]
         size_bytes = chosen.plan.size_bytes
         while not self._passes(versions[-1]) and size_bytes < self._job.most_bytes:
             size_bytes = min(self._job.most_bytes, int(size_bytes * GROWTH))
             chosen = chooser.within(Budget(size_bytes))
-            name = f"ours, {size_bytes:,} bytes"
+            name = f"{OURS}, {size_bytes:,} bytes"
             versions.append((yield from self._version(name, chosen, self._care)))
         return versions
 
     def _version(self, name: str, chosen: Chosen, care: Care) -> Generator[Step, None, _Version]:
         """Write the file, unless it is there, and compare it with the original."""
         path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
+        encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores())
         if not path.exists():
             with self._timed(f"rounding ({name})"):
                 yield from write_model(
@@ -141,15 +150,13 @@ class Making:
                     "Shrinking",
                     self._job.n_threads,
                     note=self._bench.note(chosen.plan.size_bytes),
-                    encode=Encoder(
-                        chosen.statistics, care, self._job.n_threads or n_cores()
-                    ).encode,
+                    encode=encoder.encode,
                 )
         quality = None
         if self._job.judges:
             with self._timed(f"judging ({name})"):
                 quality = yield from self._judge(path)
-        return _Version(path, name, chosen, care, quality)
+        return _Version(path, name, chosen, care, encoder, quality)
 
     def _judge(self, path: Path) -> Generator[Step, None, QualityReport]:
         if self._reference is None:
@@ -228,11 +235,25 @@ def _line(tensor: TensorInfo, version: _Version) -> TensorLine:
     old = next(t.type for t in version.chosen.plan.sources if t.name == tensor.name)
     way = "as it was"
     if old is not tensor.type and not tensor.type.is_float:
-        is_ours = version.care.feedback and tensor.type in SCALAR_TYPES
-        known = version.chosen.statistics.importance(tensor.name) is not None
-        way = ("feedback" if is_ours else "importance") if known else "ggml"
+        way = "as llama-quantize"
+        if version.chosen.statistics.importance(tensor.name) is None:
+            way += ", without an imatrix"
+        elif version.care.feedback and tensor.type in SCALAR_TYPES:
+            way = share_words(version.encoder.share_of_ours(tensor))
     error = version.chosen.errors.get(tensor.name)
     return TensorLine(tensor.name, tensor.type.name, tensor.n_bytes, error, way)
+
+
+def share_words(share: float | None) -> str:
+    """How a tensor was rounded of which a `share` of the rows is not as llama-quantize has it.
+
+    None is one that was begun before a pause: nobody has counted.
+    """
+    if share is None:
+        return "feedback where it was better"
+    if share in (0, 1):
+        return "feedback" if share else "as llama-quantize"
+    return f"feedback in {format_percent(max(0.01, share))} of rows"
 
 
 def _settings(job: ShrinkToSize) -> dict[str, str]:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 SUFFIX = ".quality.json"
 MAX_BYTES = 8 << 20
 """A model of 2,000 tensors takes 300 kB; what is far larger was not written by Snug."""
+OURS, STOCK_PREFIX = "ours", "stock "
+"""What results are called: ours, and larger ones of ours; and before the name of a recipe."""
 _VERSION = 2
 _N_STRETCHES, _STRETCH_BYTES = 64, 4096
 

@@ -18,6 +18,7 @@ from pytestqt.qtbot import QtBot
 
 from app import theme
 from app.context import AppContext
+from app.shrink.done import DoneView
 from app.shrink.naming import default_name, numbered, why_not
 from app.shrink.page import ShrinkPage, State
 from app.shrink.report_dialog import ReportDialog
@@ -27,7 +28,7 @@ from app.widgets import SegmentedControl
 from engine.inspect import describe
 from engine.move import MoveModels
 from engine.quantize.report import read_report
-from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.gestures import click, drop, problems
 
@@ -484,3 +485,19 @@ def test_names(tmp_path: Path) -> None:
     assert why_not(tmp_path, "b.gguf") == ""
     for name in ("a.gguf", ".gguf", " . .gguf", "a/b.gguf", "/etc/b.gguf", "a?.gguf"):
         assert why_not(tmp_path, name)
+
+
+def test_the_version_that_was_kept_is_told(qtbot: QtBot) -> None:
+    view = DoneView()
+    qtbot.addWidget(view)
+    view.show()
+    stock = "Q4_K_M as llama-quantize makes it did better here"
+    larger = "so a larger one was made"
+    for kept, told in (
+        ("stock Q4_K_M", [stock]),
+        ("ours", []),
+        ("ours, 4,000,000 bytes", [larger]),
+    ):
+        view.show_result(ShrunkToSize("a.gguf", "", kept, 16, 4, 4.25, 9.0, None, ()), None)
+        shown = " ".join(label.text() for label in view.findChildren(QLabel) if label.isVisible())
+        assert [words for words in (stock, larger) if words in shown] == told

@@ -1,0 +1,64 @@
+"""What an encoder counts: the rows that it did not leave to ggml."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.ggml_types import GgmlType
+from engine.gguf_values import TensorInfo
+from engine.quantize.encode import Care, Encoder
+from engine.quantize.making import share_words
+from tests.helpers.input_statistics import Inputs
+
+TENSOR = TensorInfo("experts", (96, 20, 2), GgmlType.F32)  # two matrices
+CHUNKS = ((0, 15), (15, 30), (30, 40))
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(40, 96)).astype(np.float32)
+
+
+@pytest.fixture
+def inputs() -> Inputs:
+    random = np.random.default_rng(2)
+    mixed = random.normal(size=(2, 60, 12)) @ random.normal(size=(2, 12, 96))
+    return Inputs({"experts": (mixed + 0.5 * random.normal(size=mixed.shape)).astype(np.float32)})
+
+
+def test_rows_that_are_not_as_ggml_has_them_are_counted_once(
+    rows: np.ndarray, inputs: Inputs
+) -> None:
+    encoder = Encoder(inputs, Care())
+    stored = []
+    for first, last in CHUNKS:
+        assert encoder.share_of_ours(TENSOR) is None  # not all have come
+        stored.append(encoder.encode(TENSOR, GgmlType.Q4_0, rows[first:last], first))
+    encoder.encode(TENSOR, GgmlType.Q4_0, rows[:15], 0)  # as a writer does that looks again
+    stock = encoder.stock(TENSOR, GgmlType.Q4_0, rows, 0)
+    differs = (np.concatenate(stored) != stock).any(axis=1)
+    assert 0 < differs.mean() < 1
+    assert encoder.share_of_ours(TENSOR) == differs.mean()
+
+
+def test_without_feedback_none_is_ours(rows: np.ndarray, inputs: Inputs) -> None:
+    for statistics, care in ((inputs, Care(feedback=False)), (None, Care())):
+        encoder = Encoder(statistics, care)
+        encoder.encode(TENSOR, GgmlType.Q4_0, rows, 0)
+        assert encoder.share_of_ours(TENSOR) == 0
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (None, "feedback where it was better"),
+        (0.0, "as llama-quantize"),
+        (0.001, "feedback in 1 % of rows"),
+        (0.87, "feedback in 87 % of rows"),
+        (0.999, "feedback in 99 % of rows"),
+        (1.0, "feedback"),
+    ],
+)
+def test_the_share_in_words(share: float | None, words: str) -> None:
+    assert share_words(share) == words
