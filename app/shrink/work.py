@@ -21,7 +21,7 @@ STOCK: Literal["stock"] = "stock"
 WORDS: dict[EffortName, tuple[str, str]] = {
     "fast": ("Quick", "A short look at what each part of the model matters."),
     "balanced": ("Balanced", "What each part matters is measured, and rounded with care."),
-    "best": ("Best", "Every part is measured by itself, and more ways are tried."),
+    "best": ("Best", "What each part matters is measured more finely, and more ways are tried."),
 }
 _MINUTE, _HOUR = 60.0, 3600.0
 _TIMES = (

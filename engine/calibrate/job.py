@@ -6,27 +6,23 @@ import hashlib
 import sys
 import time
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from engine.errors import AlreadyExists, CorruptFile, FormatError, InferenceError
 from engine.jobs import Job, Progress, Step
+from engine.workers import wait
 
 if TYPE_CHECKING:
-    from engine.calibrate.collect import Collector
     from engine.llama.model import Model
 
-T = TypeVar("T")
-
-VERSION = 1
+VERSION = 2
 """Of what a file of the same key holds."""
 SHORTEST_N_CTX = 32
-_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
 class Calibrated(msgspec.Struct, frozen=True):
@@ -150,8 +146,8 @@ class Calibrate(Job, frozen=True):
             splitting = thread.submit(
                 split, texts, model.vocabulary, model.chat_template, self.n_ctx
             )
-            chunks = (yield from _wait(splitting, reading))[: self.chunks or None]
-            inputs = yield from _wait(thread.submit(surveyor.survey, chunks[0]), reading)
+            chunks = (yield from wait(splitting, reading))[: self.chunks or None]
+            inputs = yield from wait(thread.submit(surveyor.survey, chunks[0]), reading)
         shape = Shape.from_metadata(model.metadata)
         cache_bytes, n_vocab = shape.kv_cache_bytes(self.n_ctx), model.vocabulary.n_tokens
         n_together = 1
@@ -177,17 +173,17 @@ class Calibrate(Job, frozen=True):
                 overwrite=self.overwrite,
             ) as sums:
                 snapshots = Snapshots(Path(self.out), key, is_wanted=self.can_go_on)
-                begun = yield from _wait(thread.submit(snapshots.restore, sums), reading)
+                begun = yield from wait(thread.submit(snapshots.restore, sums), reading)
                 for start in range(begun, len(chunks), n_together):
                     done = Progress("Calibrating", start * self.n_ctx, n_tokens, "tokens")
                     yield done
                     some = chunks[start : start + n_together]
                     apart = is_held_out[start : start + n_together].reshape(-1)
                     future = thread.submit(collector.collect, some, inputs, sums, apart)
-                    yield from _wait(future, done, collector)
+                    yield from wait(future, done, collector.interrupt)
                     if snapshots.is_due:
                         read = min(len(chunks), start + n_together)
-                        yield from _wait(thread.submit(snapshots.save, sums, read), done)
+                        yield from wait(thread.submit(snapshots.save, sums, read), done)
                 yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
         snapshots.remove()
 
@@ -207,22 +203,6 @@ class Calibrate(Job, frozen=True):
                 peak_bytes=_peak_bytes(),
                 is_reused=is_reused,
             )
-
-
-def _wait(
-    future: Future[T], meanwhile: Progress, at_work: Collector | None = None
-) -> Generator[Progress, None, T]:
-    """Yield `meanwhile` until `future` is done; closed, interrupt the one `at_work`."""
-    try:
-        while True:
-            try:
-                return future.result(_PATIENCE_S)
-            except NotYet:
-                yield meanwhile
-    finally:
-        if at_work and not future.done():
-            at_work.interrupt()
-            wait([future])
 
 
 def _peak_bytes() -> int:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from math import prod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo, Value
+from engine.quantize.matrices import n_matrices
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +29,6 @@ class InputStatistics(Protocol):
 
     def importance(self, tensor: str) -> NDArray[np.float32] | None:
         """E[x^2], [n_matrices, n_cols]"""
-        ...
-
-    def mean(self, tensor: str) -> NDArray[np.float32] | None:
-        """E[x], [n_matrices, n_cols]"""
         ...
 
     def n_tokens(self, tensor: str) -> NDArray[np.int64]:
@@ -205,12 +201,6 @@ class FoldedStatistics:
             return found
         return found / self._columns[tensor] ** 2
 
-    def mean(self, tensor: str) -> NDArray[np.float32] | None:
-        found = self._statistics.mean(tensor)
-        if found is None or tensor not in self._columns:
-            return found
-        return found / self._columns[tensor]
-
     def n_tokens(self, tensor: str) -> NDArray[np.int64]:
         return self._statistics.n_tokens(tensor)
 
@@ -255,11 +245,6 @@ class FoldedStatistics:
 def is_vector(tensor: TensorInfo) -> bool:
     """Whether its numbers are added or multiplied one by one: a norm, a bias (of each expert)."""
     return len(tensor.shape) == 1 or tensor.name.endswith(".bias")
-
-
-def n_matrices(tensor: TensorInfo) -> int:
-    """How many matrices (experts, heads) it holds."""
-    return prod(tensor.shape[2:])
 
 
 def _factors(tensors: Mapping[str, TensorInfo], folded: Sequence[Folded]) -> dict[str, _Factors]:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
 from math import inf
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.ggml_types import GgmlType
 from engine.jobs import Progress
-from engine.quantize.fold import Columns, Fold, Folded, InputStatistics, n_matrices
+from engine.quantize.fold import Columns, Fold, Folded, InputStatistics
+from engine.quantize.matrices import n_matrices
 from engine.quantize.rounding import product
+from engine.workers import wait
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,6 @@ SMALLEST, LARGEST = 1e-2, 1e2
 # Exponents in twentieths: first some over all, then those around the best.
 COARSE = (4, 8, 12, 16, 20)
 FINE = (2, 1)
-_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
 class _Input(NamedTuple):
@@ -87,13 +87,9 @@ def search_folds(
         started = [pool.submit(search.find, fold) for fold in folds]
         found = []
         for number, future in enumerate(started):
-            while True:
-                yield Progress("Folding", number, len(folds), "steps")
-                try:
-                    found.append(future.result(_PATIENCE_S))
-                    break
-                except NotYet:
-                    continue
+            done = Progress("Folding", number, len(folds), "steps")
+            yield done
+            found.append((yield from wait(future, done)))
         return tuple(folded for folded in found if folded)
     finally:
         search.is_stopped.set()

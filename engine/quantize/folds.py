@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from engine.gguf_values import Array, TensorInfo, Value
-from engine.quantize.fold import Columns, Fold, Span, is_vector, n_matrices
+from engine.quantize.fold import Columns, Fold, Span, is_vector
+from engine.quantize.matrices import n_matrices
 
 
 class Family(msgspec.Struct, frozen=True):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from engine.gguf_values import TensorInfo
 
 
 def n_matrices(tensor: TensorInfo) -> int:
-    return tensor.n_rows // rows_of_matrix(tensor)
+    """How many matrices (experts, heads) it holds."""
+    return prod(tensor.shape[2:])
 
 
 def rows_of_matrix(tensor: TensorInfo) -> int:

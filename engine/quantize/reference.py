@@ -6,10 +6,10 @@ Many models can be compared with it, on the same text, and it does its own part 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from engine.errors import FormatError, InferenceError, NotFound
 from engine.files import read_error
@@ -21,15 +21,13 @@ from engine.quantize.kept_logits import MOST_BYTES, KeptLogits
 from engine.quantize.probes.ask import Answered, ask
 from engine.quantize.probes.compare import ProbesReport, compare_answers
 from engine.quantize.probes.probe import load_probes
+from engine.workers import wait
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-T = TypeVar("T")
-
 SHORTEST_N_CTX = 8
-_PATIENCE_S = 0.05  # the longest time between two steps of a job, with some room
 
 
 class Reference:
@@ -79,7 +77,7 @@ class Reference:
         try:
             with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as thread:
                 waiting = Progress("Reading the text", 0, None, "tokens")
-                tokens = yield from _wait(thread.submit(evaluator.tokenize, words), waiting)
+                tokens = yield from wait(thread.submit(evaluator.tokenize, words), waiting)
             n_chunks = _n_chunks(len(tokens), n_ctx, chunks)
             starts = range(0, n_chunks * n_ctx, n_ctx)
             kept = KeptLogits(evaluator.n_scored, evaluator.n_vocab, most_kept_bytes, folder)
@@ -106,8 +104,7 @@ class Reference:
                 done = Progress("Comparing", index * n_ctx, n_total, "tokens")
                 yield done
                 future = self._thread.submit(self._score, evaluator, index)
-                at_work = [e for e in (self._evaluator, evaluator) if e]
-                scores.append((yield from _wait(future, done, at_work)))
+                scores.append((yield from wait(future, done, partial(self._interrupt, evaluator))))
         finally:
             evaluator.close()
         yield Progress("Comparing", n_total, n_total, "tokens")
@@ -120,7 +117,7 @@ class Reference:
             done = Progress("Reading the text", self._kept.n * n_ctx, n * n_ctx, "tokens")
             yield done
             future = self._thread.submit(self._keep_next, self._evaluator)
-            yield from _wait(future, done, [self._evaluator])
+            yield from wait(future, done, self._evaluator.interrupt)
         if self._kept.n == len(self._chunks):
             self._close_evaluator()
 
@@ -163,31 +160,15 @@ class Reference:
         assert self._evaluator  # it is there as long as a chunk is not kept
         return self._evaluator.logits(self._chunks[index])
 
+    def _interrupt(self, model: Evaluator) -> None:
+        model.interrupt()
+        if self._evaluator:
+            self._evaluator.interrupt()
+
     def _close_evaluator(self) -> None:
         if self._evaluator:
             self._evaluator.close()
             self._evaluator = None
-
-
-def _wait(
-    future: Future[T], meanwhile: Progress, at_work: Sequence[Evaluator] = ()
-) -> Generator[Progress, None, T]:
-    """Yield `meanwhile` until `future` is done.
-
-    When the generator is closed, those `at_work` are interrupted.
-    """
-    try:
-        while True:
-            try:
-                return future.result(_PATIENCE_S)
-            except NotYet:
-                yield meanwhile
-    finally:
-        # Again and again: an evaluator that only now begins forgets an interrupt.
-        while at_work and not future.done():
-            for evaluator in at_work:
-                evaluator.interrupt()
-            wait([future], _PATIENCE_S)
 
 
 def _n_chunks(n_tokens: int, n_ctx: int, wanted: int) -> int:

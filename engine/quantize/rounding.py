@@ -247,30 +247,6 @@ def held_out_errors(
     return errors
 
 
-def relative_error(
-    ggml_type: GgmlType,
-    rows: NDArray[np.float32],
-    stored: NDArray[np.uint8],
-    curvature: Curvature,
-    n_threads: int = 1,
-) -> float:
-    """Return the part of the output's energy that rounding changes, tr(D H D^T) / tr(W H W^T)."""
-    changed = _energy(rows - dequantize_rows(ggml_type, stored), curvature, n_threads)
-    whole = _energy(rows, curvature, n_threads)
-    return changed / whole if whole > 0 else 0.0
-
-
-def _energy(rows: NDArray[np.float32], curvature: Curvature, n_threads: int) -> float:
-    import numpy as np
-
-    n = curvature.order.shape[1]
-    energy = 0.0
-    for i, moment in enumerate(curvature.moment):
-        part = rows[:, i * n : (i + 1) * n]
-        energy += float(np.multiply(product(part, moment, n_threads), part, dtype=float).sum())
-    return energy
-
-
 def product(
     left: NDArray[np.float32], right: NDArray[np.float32], n_threads: int = 1
 ) -> NDArray[np.float32]:

@@ -157,10 +157,9 @@ def test_statistics_are_those_of_the_folded_model() -> None:
         assert_close(blocks[1], theirs[1])
         assert_close(seen.held_out("down", i), expected.held_out("down", i))
     assert_close(seen.importance("down"), expected.importance("down"))
-    assert_close(seen.mean("down"), expected.mean("down"))
     assert seen.n_tokens("down").tolist() == statistics.n_tokens("down").tolist()
     assert seen.importance("other") is statistics.importance("other")
-    for nothing in (seen.importance, seen.mean, seen.second_moment, seen.second_moment_blocks):
+    for nothing in (seen.importance, seen.second_moment, seen.second_moment_blocks):
         assert nothing("never seen") is None
 
 

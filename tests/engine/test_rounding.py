@@ -14,10 +14,10 @@ from engine.quantize.rounding import (
     Curvature,
     held_out_errors,
     keep_better,
-    relative_error,
     round_rows,
     round_rows_from,
 )
+from tests.helpers.rounding_error import relative_error
 
 Rows = NDArray[np.float32]
 

@@ -25,9 +25,6 @@ class Inputs:
     def importance(self, tensor: str) -> Array | None:
         return self._importance.get(tensor)
 
-    def mean(self, tensor: str) -> Array | None:
-        return self._seen[tensor].mean(axis=1) if tensor in self._seen else None
-
     def n_tokens(self, tensor: str) -> NDArray[np.int64]:
         n_matrices, n_tokens, _ = self._seen[tensor].shape
         return np.full(n_matrices, n_tokens, np.int64)
