@@ -20,7 +20,6 @@ from engine.errors import (
     AlreadyExists,
     CorruptFile,
     DiskFull,
-    NotFound,
     TooSmall,
     UnsupportedTensor,
 )
