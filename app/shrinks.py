@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from app.tasks import Task, Tasks
 from engine.convert.job import Convert
 from engine.errors import EngineError
 from engine.files import make_folder
+from engine.jobs import Job
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.workbench import folder_of, read_note
 
 
 def start(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> Task:
@@ -28,21 +31,33 @@ def start(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> Task:
     out = Path(job.out)
     make_folder(out.parent)
     own = _own_texts(context, job)
-    for path in own:
-        own_texts.write(context.store, path)
+    if own:
+        own_texts.require_some(context.store)
+
+    def write_texts(job: Job) -> Job:
+        for path in own:
+            own_texts.write(context.store, path)
+        return job
+
     verb = "Converting" if isinstance(job, Convert) else "Shrinking"
-    task = context.tasks.start(job, f"{verb} to {out.name}")
+    task = context.tasks.start(job, f"{verb} to {out.name}", renew=write_texts)
     for path in own:
         task.finished.connect(partial(path.unlink, missing_ok=True))
+        task.paused.connect(partial(path.unlink, missing_ok=True))
     return task
 
 
 def own_text(context: AppContext, out: str) -> Path:
     """The text to name to a shrink to `out` that is to calibrate with the user's conversations.
 
-    `start` writes it, and removes it when the shrink has ended.
+    That of an unfinished one, to go on with it. It is there only while the shrink runs: `start`
+    sees to that.
     """
-    return own_texts.path_for(context.folders.cache, out)
+    cache = context.folders.cache
+    note = read_note(folder_of(Path(out)))
+    left = note and note.read_job(ShrinkToSize)
+    unfinished = [text for text in left.texts if own_texts.is_own(cache, text)] if left else []
+    return Path(unfinished[0]) if unfinished else own_texts.path_for(cache, out, time.time())
 
 
 def _own_texts(context: AppContext, job: Shrink | ShrinkToSize | Convert) -> list[Path]:

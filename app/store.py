@@ -253,6 +253,17 @@ class Store:
     def active_path(self, conversation_id: int) -> tuple[Message, ...]:
         return self.path_to(self.conversation(conversation_id).active_leaf_id)
 
+    def last_message_id(self, conversation_id: int, until: float) -> int | None:
+        """The newest message that was there at the time `until`, in seconds since the epoch."""
+        with translated(self.path):
+            row = self._db.execute(
+                """SELECT MAX(id) AS id FROM messages
+                WHERE conversation_id = ? AND created_at <= ?""",
+                (conversation_id, until),
+            ).fetchone()
+        last: int | None = row["id"]
+        return last
+
     def versions(self, message: Message) -> tuple[int, ...]:
         """The ids of `message` and its siblings, oldest first."""
         with translated(self.path):

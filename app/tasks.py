@@ -163,19 +163,21 @@ class Task(QObject):
 
     def _begin(self, start: StartWorker) -> None:
         from engine.client import Failed
+        from engine.errors import EngineError
 
-        if self._renew:
-            self.job = self._renew(self.job)
         self.state = TaskState.RUNNING
         self._run += 1
         exited = _Exited(self._run)
         self.changed.emit()
         try:
+            if self._renew:
+                self.job = self._renew(self.job)
             self._worker = start(lambda _reason: self._relay.tell(exited))
-        except OSError as error:
-            log.warning("no worker: %s", error)
+        except (OSError, EngineError) as error:
+            log.warning("not begun: %s", error)
             # By the usual road, so that nobody hears of the end before the task is in their hands.
-            self._relay.tell(Failed(not_started(error)))
+            why = error if isinstance(error, EngineError) else not_started(error)
+            self._relay.tell(Failed(why))
             return
         self._call = self._worker.run(self.job, self._relay.tell)
 
@@ -271,7 +273,8 @@ class Tasks(QObject):
     ) -> Task:
         """Queue `job`; it runs when those before it in its lane are over.
 
-        `renew` makes of the job what it is to be when its turn comes, first or again.
+        `renew` makes of the job what it is to be when its turn comes, first or again; an
+        EngineError that it raises ends the task.
         """
         task = Task(job, title, self, renew)
         self.listed.append(task)

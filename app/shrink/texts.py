@@ -17,7 +17,7 @@ FILTER = "Texts and conversations (*.txt *.md *.jsonl);;All files (*)"
 _WORDS = {
     "general": "Prose, conversations and code that come with Snug.",
     "conversations": "Your conversations in Snug. They stay on this computer: a private file of"
-    " them is removed when the shrink has ended.",
+    " them is there only while the shrink runs.",
 }
 
 

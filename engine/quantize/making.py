@@ -208,6 +208,8 @@ class Making:
 
     def _notes(self, best: _Version, versions: list[_Version]) -> tuple[str, ...]:
         notes = []
+        if self._bench.has_new_texts:
+            notes.append("It was begun again: its texts had changed since it was broken off.")
         if len(versions) > 1:
             notes.append(f"Of {len(versions)} versions this is the best: {best.name}.")
         if best.chosen.cost:

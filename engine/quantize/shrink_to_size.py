@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import msgspec
 
@@ -49,6 +49,13 @@ class ShrunkToSize(msgspec.Struct, frozen=True):
     seconds: float
     quality: QualityReport | None
     failures: tuple[Failure, ...]
+
+
+class Key(NamedTuple):
+    """What a file is made from, as two words: the model and the settings, and the texts."""
+
+    model: str
+    texts: str
 
 
 class ShrinkToSize(Job, frozen=True):
@@ -98,7 +105,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.quantize.choice import require_possible
         from engine.quantize.judge_text import judge_text
         from engine.quantize.workbench import workbench
-        from engine.source import open_source, refuse_to_replace
+        from engine.source import open_source, refuse_to_replace, source_marks
 
         started = time.monotonic()
         if not (self.size_bytes or self.bits_per_weight or self.recipe):
@@ -112,7 +119,8 @@ class ShrinkToSize(Job, frozen=True):
         check_output(Path(self.out), size_bytes=0, overwrite=self.overwrite)
         if self.judges:
             judge_text(self.judge_text, self.texts)  # before the work, not after it
-        marks = self._marks()
+        marks = source_marks(Path(self.source), self.loras)
+        key = self.key(marks)
         source = open_source(self.source, self.loras)
         try:
             if isinstance(source, CheckpointView):
@@ -121,7 +129,9 @@ class ShrinkToSize(Job, frozen=True):
             if not (self.recipe and self.keeps_types):
                 require_possible(source, self.profile, self.pins, self.budget(source))
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
-            with workbench(Path(self.out), note, self._key(marks)) as bench:
+            with workbench(Path(self.out), note, key) as bench:
+                if bench.has_new_texts:
+                    yield Progress("The texts have changed: beginning again", 0, None, "bytes")
                 made = yield from self._make(source, bench)
                 return self._finish(source, made, started)
         finally:
@@ -168,26 +178,25 @@ class ShrinkToSize(Job, frozen=True):
         stock = plan(source, find_recipe(self.recipe)) if self.recipe else None
         return Budget(stock.size_bytes if stock else self.size_bytes, self.bits_per_weight)
 
-    def _marks(self) -> dict[str, Mark]:
-        """The marks of all that is read: the model, adapters, texts."""
-        from engine.files import file_mark, read_error
-        from engine.source import source_marks
+    def key(self, marks: Mapping[str, Mark]) -> Key:
+        """What the file is made from, the model with these `marks`: places and threads change none.
 
-        marks = source_marks(Path(self.source), self.loras)
-        for number, text in enumerate(filter(None, (*self.texts, self.judge_text))):
-            try:
-                marks[f"text {number}"] = file_mark(Path(text))
-            except OSError as error:
-                raise read_error(error, Path(text)) from error
-        return marks
+        Raises what `read_marks` does.
+        """
+        from engine.quantize.user_texts import read_marks
 
-    def _key(self, marks: dict[str, Mark]) -> str:
-        """What the file is made from, as one word: places and threads change no byte."""
-        same = msgspec.structs.replace(self, source="", out="", n_threads=0, overwrite=False)
-        made_from = repr((__version__, same, sorted(marks.items())))
-        return hashlib.sha256(made_from.encode("ascii", "backslashreplace")).hexdigest()
+        texts = [*self.texts, *filter(None, [self.judge_text])]
+        nowhere = msgspec.structs.replace(
+            self, source="", out="", texts=(), judge_text="", n_threads=0, overwrite=False
+        )
+        words = len(self.texts), read_marks(texts)
+        return Key(*map(_digest, ((__version__, nowhere, sorted(marks.items())), words)))
 
     def placed(self, source: str, out: str) -> ShrinkToSize:
         """The same job for files that lie elsewhere by now."""
         source, out = str(Path(source).absolute()), str(Path(out).absolute())
         return msgspec.structs.replace(self, source=source, out=out)
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode("ascii", "backslashreplace")).hexdigest()

@@ -28,7 +28,7 @@ from engine.errors import (
 )
 from engine.files import as_write_error, bytes_on_disk, lock, make_folder, replace_bytes
 from engine.partial import MAX_NOTE_BYTES, Note, release_on_windows
-from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.shrink_to_size import Key, ShrinkToSize
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +44,11 @@ NOTE, KEY, LOCK = "job.json", "key", "lock"
 class Workbench:
     """The folder: `path` names a file in it, `load` and `save` keep values, each written whole."""
 
-    def __init__(self, folder: Path, note: Note | None) -> None:
+    def __init__(self, folder: Path, note: Note | None, *, has_new_texts: bool = False) -> None:
         self.folder = folder
         self._note = note
+        self.has_new_texts = has_new_texts
+        """Whether something was left by the same job, but for texts that say another thing now."""
 
     def note(self, size_bytes: int) -> Note | None:
         """The note of a file of `size_bytes` that is written here, to go on with it."""
@@ -88,7 +90,7 @@ def out_of(folder: Path) -> Path | None:
 
 
 @contextmanager
-def workbench(out: Path, note: Note | None, key: str) -> Generator[Workbench, None, None]:
+def workbench(out: Path, note: Note | None, key: Key) -> Generator[Workbench, None, None]:
     """Open the workbench of a shrink to `out`; what was left with another `key` goes.
 
     Without a `note` nothing is ever left. Raises AlreadyExists while another process works on it,
@@ -110,8 +112,8 @@ def workbench(out: Path, note: Note | None, key: str) -> Generator[Workbench, No
             )
         try:
             with as_write_error(folder):
-                _begin(folder, note, key)
-            yield Workbench(folder, note)
+                has_new_texts = _begin(folder, note, key)
+            yield Workbench(folder, note, has_new_texts=has_new_texts)
         except (GeneratorExit, *FINAL):  # cancelled, or refused
             raise
         except BaseException as error:
@@ -156,21 +158,27 @@ def _opened(folder: Path) -> FileIO:
         return FileIO(folder / LOCK, "a+")
 
 
-def _begin(folder: Path, note: Note | None, key: str) -> None:
-    """Begin with what was left with the same `key`, or with nothing."""
-    if not (note and _key(folder) == key):
+def _begin(folder: Path, note: Note | None, key: Key) -> bool:
+    """Begin with what was left with the same `key`, or with nothing.
+
+    Returns whether it is the latter because of the texts.
+    """
+    left = _key(folder)
+    if not (note and left == key):
         _clear(folder, but=LOCK)
     if note:
         replace_bytes(folder / NOTE, msgspec.json.encode(note))
-        replace_bytes(folder / KEY, key.encode())
+        replace_bytes(folder / KEY, " ".join(key).encode())
+    return bool(left and left.model == key.model and left.texts != key.texts)
 
 
-def _key(folder: Path) -> str:
+def _key(folder: Path) -> Key | None:
     try:
         with (folder / KEY).open("rb") as file:
-            return file.read(MAX_NOTE_BYTES).decode("ascii", "replace")
+            words = file.read(MAX_NOTE_BYTES).decode("ascii", "replace").split()
     except OSError:
-        return ""
+        return None
+    return Key(*words) if len(words) == len(Key._fields) else None
 
 
 def _clear(folder: Path, but: str) -> None:

@@ -17,7 +17,7 @@ from engine.library import Library
 from engine.output import new_file
 from engine.partial import Note, note_of, partial_of
 from engine.quantize.shrink import Shrink
-from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.shrink_to_size import Key, ShrinkToSize
 from engine.quantize.workbench import NOTE, folder_of, workbench
 
 HOUR_S = 3600.0
@@ -173,7 +173,7 @@ def test_a_shrink_to_a_size_can_go_on_or_be_discarded(tmp_path: Path) -> None:
     for changes, title in ((STOCK, "Tiny to Q4_K_M"), (BITS, "Tiny to 4.5 bits per weight")):
         left_on_a_workbench(msgspec.structs.replace(by_size, size_bytes=0, **changes))
         assert [left.title for left in find_leftovers(tmp_path)] == [title]
-    with workbench(out, None, "key"):
+    with workbench(out, None, Key("model", "texts")):
         assert not find_leftovers(tmp_path)
         discard((leftover,))
         assert bench.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -213,6 +214,21 @@ def test_a_cancel_leaves_nothing(job: ShrinkToSize, out: Path) -> None:
     assert not list(out.parent.iterdir())
 
 
+def test_a_text_that_is_written_anew_changes_nothing(
+    job: ShrinkToSize, out: Path, tmp_path: Path
+) -> None:
+    expected = straight(job, tmp_path)
+    pause(job, "Shrinking", 0.5)
+    (text,) = map(Path, job.texts)
+    words = text.read_bytes()
+    text.unlink()
+    text.write_bytes(words)
+    os.utime(text, (1, 1))
+    seen = stages(job)
+    assert "Going on" in seen and "Calibrating" not in seen
+    assert digest(out) == expected and is_alone(out)
+
+
 def other_effort(job: ShrinkToSize) -> ShrinkToSize:
     return msgspec.structs.replace(job, effort="fast")
 
@@ -235,6 +251,8 @@ def test_what_another_job_has_left_is_not_gone_on_from(
     expected = straight(other, tmp_path)
     seen = stages(other)
     assert "Calibrating" in seen and "Going on" not in seen
+    is_told = "The texts have changed: beginning again" in seen
+    assert is_told == (change is other_text)
     assert digest(out) == expected and is_alone(out)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.errors import (
     CorruptFile,
     DiskFull,
+    FormatError,
     InferenceError,
     OutOfMemory,
     TooSmall,
@@ -18,8 +21,10 @@ from engine.errors import (
 from engine.jobs import Paused, Step, finish
 from engine.partial import Note
 from engine.quantize.choice import Pin
-from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.quantize.shrink_to_size import Key, ShrinkToSize
 from engine.quantize.workbench import folder_of, workbench
+
+KEY = Key("model", "texts")
 
 
 def note_of(out: Path) -> Note | None:
@@ -28,7 +33,7 @@ def note_of(out: Path) -> Note | None:
 
 def end_with(out: Path, error: BaseException) -> None:
     """A shrink to `out` that finds something out, and ends with `error`."""
-    with suppress(type(error)), workbench(out, note_of(out), "key") as bench:
+    with suppress(type(error)), workbench(out, note_of(out), KEY) as bench:
         bench.save("found.json", 1.5)
         raise error
 
@@ -37,7 +42,7 @@ def found_of(out: Path) -> float | None:
     """What the next one finds of that."""
     if not folder_of(out).exists():
         return None
-    with workbench(out, note_of(out), "key") as bench:
+    with workbench(out, note_of(out), KEY) as bench:
         return bench.load("found.json", float)
 
 
@@ -103,3 +108,59 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(
         finish(job.run(), steps.append)
     assert {getattr(step, "stage", "") for step in steps} == {"Reading the model"}
     assert found_of(out) == 1.5
+
+
+def test_texts_are_told_apart_by_what_they_say(tiny_gguf: Path, tmp_path: Path) -> None:
+    """Not by when they were written, nor by where they lie."""
+    text, moved = tmp_path / "text.txt", tmp_path / "elsewhere" / "text.txt"
+    text.write_text("Once upon a time.")
+    os.utime(text, ns=(1, 1))
+    job = ShrinkToSize(str(tiny_gguf), "out.gguf", texts=(str(text),))
+    key = job.key({})
+    text.unlink()
+    text.write_text("Once upon a time.")
+    moved.parent.mkdir()
+    moved.write_text("Once upon a time.")
+    assert job.key({}) == key
+    assert msgspec.structs.replace(job, texts=(str(moved),)).key({}) == key
+    text.write_text("Once upon a tide.")
+    changed = job.key({})
+    assert changed.model == key.model and changed.texts != key.texts
+    assert msgspec.structs.replace(job, probes=True).key({}).model != key.model
+
+
+def test_what_was_of_other_texts_goes_and_that_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    end_with(out, Paused())
+    with (
+        suppress(Paused),
+        workbench(out, note_of(out), KEY._replace(texts="others")) as bench,
+    ):
+        assert bench.has_new_texts and bench.load("found.json", float) is None
+        raise Paused
+    other = KEY._replace(model="another", texts="others")
+    with workbench(out, note_of(out), other) as bench:
+        assert not bench.has_new_texts
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("empty.txt", ""),
+        ("blank.md", " \n\t\n"),
+        ("none.jsonl", "\n"),
+        ("silent.jsonl", '{"messages": []}\n{"messages": [{"role": "user", "content": " "}]}\n'),
+        ("none.tokens", "[ ]"),
+    ],
+)
+def test_a_text_without_a_word_is_refused(
+    tiny_gguf: Path, tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "good.txt").write_text("Once upon a time.")
+    (tmp_path / name).write_text(words)
+    texts = tuple(str(tmp_path / each) for each in ("good.txt", name))
+    job = ShrinkToSize(str(tiny_gguf), str(tmp_path / "o.gguf"), bits_per_weight=6, texts=texts)
+    with pytest.raises(FormatError, match=f"not a word in {name}") as caught:
+        finish(job.run())
+    assert "Choose another text" in caught.value.hint
+    assert len(list(tmp_path.iterdir())) == 2
