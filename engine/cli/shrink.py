@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.cli.progress import run_job
+from engine.cli.unfinished import unfinished_to_size
 from engine.convert.lora.choice import Lora
 from engine.errors import FormatError
 from engine.ggml_types import GgmlType
@@ -33,6 +36,8 @@ def shrink(args: argparse.Namespace) -> Any:
     if args.size or args.bpw:
         size = format_bytes(args.size).replace(" ", "") if args.size else f"{args.bpw:g}bpw"
         job = _to_size(args, source, _out(args, source, size), args.size, args.bpw)
+    elif left := _unfinished(args, source):
+        job = left
     else:
         recipe = _recipe(args, source)
         out = _out(args, source, recipe)
@@ -152,12 +157,27 @@ def _to_size(
     )
 
 
+def _unfinished(args: argparse.Namespace, source: Path) -> ShrinkToSize | None:
+    """What was begun to fit this computer and broken off, with the settings that it has."""
+    if args.type or args.effort == STOCK:
+        return None
+    out = args.out.absolute() if args.out else None
+    left = unfinished_to_size(source, out, args.lora, _to_size(args, source, Path()))
+    if left is None:
+        return None
+    if not args.json:
+        how = f"{left.recipe}, with effort {left.effort}"
+        print(f"Going on with {Path(left.out).name}, which was begun and not finished: {how}.")
+    return msgspec.structs.replace(left, n_threads=args.threads, overwrite=args.overwrite)
+
+
 def _recipe(args: argparse.Namespace, source: Path) -> str:
     from engine.quantize.recipe import find_recipe
 
     if args.type:
         return find_recipe(args.type).name
-    return begun(source, args.out, args.lora) or recommended(source, args)
+    left = begun(source, args.out, args.lora) if args.effort == STOCK else None
+    return left or recommended(source, args)
 
 
 def _out(args: argparse.Namespace, source: Path, kind: str) -> Path:

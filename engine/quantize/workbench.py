@@ -140,6 +140,16 @@ def read_note(folder: Path) -> Note | None:
         return None
 
 
+def read_key(folder: Path) -> Key | None:
+    """What the file is made from that `folder` was left of; None if it does not tell."""
+    try:
+        with (folder / KEY).open("rb") as file:
+            words = file.read(MAX_NOTE_BYTES).decode("ascii", "replace").split()
+    except OSError:
+        return None
+    return Key(*words) if len(words) == len(Key._fields) else None
+
+
 def is_busy(folder: Path) -> bool:
     """Whether a job works in `folder`; raises OSError."""
     path = folder / LOCK
@@ -163,22 +173,13 @@ def _begin(folder: Path, note: Note | None, key: Key) -> bool:
 
     Returns whether it is the latter because of the texts.
     """
-    left = _key(folder)
+    left = read_key(folder)
     if not (note and left == key):
         _clear(folder, but=LOCK)
     if note:
         replace_bytes(folder / NOTE, msgspec.json.encode(note))
         replace_bytes(folder / KEY, " ".join(key).encode())
     return bool(left and left.model == key.model and left.texts != key.texts)
-
-
-def _key(folder: Path) -> Key | None:
-    try:
-        with (folder / KEY).open("rb") as file:
-            words = file.read(MAX_NOTE_BYTES).decode("ascii", "replace").split()
-    except OSError:
-        return None
-    return Key(*words) if len(words) == len(Key._fields) else None
 
 
 def _clear(folder: Path, but: str) -> None:

@@ -119,7 +119,7 @@ def test_it_goes_on_after_a_restart_of_the_window(
         wait_until(qtbot, task, lambda: task.state is TaskState.SUCCEEDED)
         stages = {step.stage for step in steps if isinstance(step, Progress)}
         assert "Shrinking" in stages and "Calibrating" not in stages
-        report = read_report(out, out.stat().st_size)
+        report = read_report(out)
         assert report and not any("begun again" in note for note in report.notes)
         assert not list((again.folders.cache / own_texts.FOLDER).iterdir())
     finally:

@@ -17,7 +17,9 @@ import psutil
 import pytest
 
 from engine.gguf import GgufFile
+from engine.jobs import Paused
 from engine.quantize.shrink import Shrink
+from engine.quantize.shrink_to_size import ShrinkToSize
 from tests.helpers.adapters import load_cases, write_case
 from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.pauses import pause
@@ -302,6 +304,26 @@ def test_without_a_type_the_one_it_was_begun_with_is_taken(
     done = engine("shrink", source, *STOCK)
     assert done.returncode == 0 and "Going on" in done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"Tiny", "Tiny-Q3_K_M.gguf"}
+
+
+def test_what_was_begun_to_fit_is_gone_on_with(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    """By its own settings, though it would be recommended another size now."""
+    source = Path(shutil.copytree(tiny_checkpoint, tmp_path / "Tiny"))
+    out = tmp_path / "Tiny-Q3_K_M.gguf"
+    job = ShrinkToSize(str(source), str(out), recipe="Q3_K_M", effort="fast", n_threads=1)
+    steps = job.run()
+    while getattr(next(steps), "stage", "") != "Trying types":
+        pass
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    done = engine("shrink", source, "-t", "1")
+    assert done.returncode == 0 and "Calibrating" not in done.stderr
+    assert f"Going on with {out.name}, which was begun and not finished: Q3_K_M" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "Tiny",
+        out.name,
+        "Tiny-Q3_K_M.quality.json",
+    }
 
 
 @pytest.mark.parametrize(

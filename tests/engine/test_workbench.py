@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from engine.cli.unfinished import unfinished_to_size
 from engine.errors import (
     CorruptFile,
     DiskFull,
@@ -23,6 +25,7 @@ from engine.partial import Note
 from engine.quantize.choice import Pin
 from engine.quantize.shrink_to_size import Key, ShrinkToSize
 from engine.quantize.workbench import folder_of, workbench
+from engine.source import source_marks
 
 KEY = Key("model", "texts")
 
@@ -164,3 +167,38 @@ def test_a_text_without_a_word_is_refused(
         finish(job.run())
     assert "Choose another text" in caught.value.hint
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_command_finds_what_was_begun_to_fit(tiny_gguf: Path, tmp_path: Path) -> None:
+    """With the settings that it has; those that are asked for have to be the same."""
+    source = Path(shutil.copy(tiny_gguf, tmp_path / "Tiny.gguf"))
+    text = tmp_path / "text.txt"
+    text.write_text("Once upon a time.")
+    out = tmp_path / "Tiny-Q3_K_M.gguf"
+    texts = (str(text),)
+    job = ShrinkToSize(str(source), str(out), recipe="Q3_K_M", effort="best", texts=texts)
+    marks = source_marks(source)
+
+    def found(out: Path | None = None, **asked: object) -> ShrinkToSize | None:
+        settings = msgspec.structs.replace(ShrinkToSize(str(source), ""), **asked)
+        return unfinished_to_size(source, out, (), settings)
+
+    def leave(job: ShrinkToSize) -> None:
+        with suppress(Paused), workbench(Path(job.out), Note.of(job, marks, 0), job.key(marks)):
+            raise Paused
+
+    assert found() is None
+    by_size = msgspec.structs.replace(job, out=str(tmp_path / "4.gguf"), recipe=None, size_bytes=9)
+    named = msgspec.structs.replace(job, out=str(tmp_path / "5.gguf"), keeps_types=True)
+    leave(by_size)
+    leave(named)
+    assert found() is None  # nobody asked for a size or a type
+    leave(job)
+    assert found() == found(out) == found(effort="best", n_threads=3, texts=texts) == job
+    assert found(tmp_path / "other.gguf") is None
+    for asked in ({"effort": "fast"}, {"profile": "any"}, {"pins": (Pin("x", "Q8_0"),)}):
+        assert found(**asked) is None
+    text.write_text("Once upon a tide.")
+    assert found() is None
+    text.unlink()
+    assert found() is None
