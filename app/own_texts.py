@@ -2,8 +2,9 @@
 
 It lies in Snug's cache folder while a shrink that needs it runs, and no longer: it is written when
 the shrink begins or goes on, and removed when that ends, fails or is paused, and with the window.
-What a kill has left goes with the next start. Of what the user wrote a workbench keeps sums and
-samples of the numbers that it became in the model, and a hash: never the words.
+What a kill has left goes with the next start. Of what the user wrote a workbench keeps a hash, and
+sums and samples of the numbers that it became in the model: no text, though single words could be
+told from the samples. They go with the workbench.
 
 The name tells until when: so a shrink that goes on is given the same words, though there has been
 more talk since. If some of them were deleted, it is given what there still is, and begins again.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from engine import __version__
+from engine.files import as_write_error
 from engine.gguf_values import TensorInfo
 from engine.jobs import Step
 from engine.llama.library import library
@@ -18,6 +19,7 @@ from engine.model_writer import write_model
 from engine.quantize.budget import Budget
 from engine.quantize.choice import Chooser, Chosen, stock_within
 from engine.quantize.encode import Care, Encoder
+from engine.quantize.figures import QualityReport
 from engine.quantize.gate import OFF, check, is_better
 from engine.quantize.judge_text import judge_text
 from engine.quantize.plan import plan
@@ -39,7 +41,6 @@ from engine.workers import n_cores
 if TYPE_CHECKING:
     from engine.calibrate.statistics import Statistics
     from engine.quantize.effort import Effort
-    from engine.quantize.figures import QualityReport
     from engine.quantize.shrink_to_size import ShrinkToSize
     from engine.quantize.workbench import Workbench
     from engine.source import ModelSource
@@ -81,6 +82,7 @@ class Making:
         self._study = Study(source, bench, effort, job.n_threads)
         self._statistics: Statistics | None = None
         self._reference: Reference | None = None
+        self._best: _Version | None = None
         self._stages: list[Stage] = []
 
     def run(self) -> Generator[Step, None, Made]:
@@ -101,10 +103,8 @@ class Making:
                 chosen = Chosen(self._source, self._statistics, laid_out)
                 name = f"{STOCK_PREFIX}{recipe.name}"
                 versions.append((yield from self._version(name, chosen, STOCK)))
-        best = versions[-1]
-        for version in versions:
-            if version.quality and best.quality and self._is_better(version, best):
-                best = version
+        assert self._best
+        best = self._best
         return Made(best.path, best.name, self._report(best, versions))
 
     def close(self) -> None:
@@ -138,25 +138,48 @@ class Making:
         return versions
 
     def _version(self, name: str, chosen: Chosen, care: Care) -> Generator[Step, None, _Version]:
-        """Write the file, unless it is there, and compare it with the original."""
+        """Write the file and compare it with the original, unless that was done before.
+
+        Of two the worse one's file goes at once, its figures stay.
+        """
         path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
+        judged = f"{path.stem}.judged.json"
         encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores())
-        if not path.exists():
-            with self._timed(f"rounding ({name})"):
-                yield from write_model(
-                    chosen.source,
-                    chosen.plan,
-                    str(path),
-                    "Shrinking",
-                    self._job.n_threads,
-                    note=self._bench.note(chosen.plan.size_bytes),
-                    encode=encoder.encode,
-                )
-        quality = None
-        if self._job.judges:
+        quality = self._bench.load(judged, QualityReport) if self._job.judges else None
+        if quality is None:
+            yield from self._write(name, path, chosen, encoder)
+        if quality is None and self._job.judges:
             with self._timed(f"judging ({name})"):
                 quality = yield from self._judge(path)
-        return _Version(path, name, chosen, care, encoder, quality)
+            self._bench.save(judged, quality)
+        version = _Version(path, name, chosen, care, encoder, quality)
+        self._keep_better(version)
+        return version
+
+    def _write(
+        self, name: str, path: Path, chosen: Chosen, encoder: Encoder
+    ) -> Generator[Step, None, None]:
+        if path.exists():
+            return
+        with self._timed(f"rounding ({name})"):
+            yield from write_model(
+                chosen.source,
+                chosen.plan,
+                str(path),
+                "Shrinking",
+                self._job.n_threads,
+                note=self._bench.note(chosen.plan.size_bytes),
+                encode=encoder.encode,
+            )
+
+    def _keep_better(self, version: _Version) -> None:
+        """Let go of the file of `version`, or of the best one so far."""
+        best, worse = self._best, version
+        if best is None or not self._is_better(best, version):
+            self._best, worse = version, best or version
+        if worse is not self._best:
+            with as_write_error(worse.path):
+                worse.path.unlink(missing_ok=True)
 
     def _judge(self, path: Path) -> Generator[Step, None, QualityReport]:
         if self._reference is None:

@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Pin
-from engine.quantize.effort import STAGES, EffortName, effort_for
+from engine.quantize.effort import STAGES, Effort, EffortName, effort_for
 from engine.quantize.figures import QualityReport
 from engine.quantize.gate import Failure, Gate
 
@@ -104,6 +104,7 @@ class ShrinkToSize(Job, frozen=True):
         from engine.partial import Note
         from engine.quantize.choice import require_possible
         from engine.quantize.judge_text import judge_text
+        from engine.quantize.room import require_room
         from engine.quantize.workbench import workbench
         from engine.source import open_source, refuse_to_replace, source_marks
 
@@ -128,20 +129,24 @@ class ShrinkToSize(Job, frozen=True):
                     yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             if not (self.recipe and self.keeps_types):
                 require_possible(source, self.profile, self.pins, self.budget(source))
+            n_parameters = sum(tensor.n_elements for tensor in source.tensors)
+            effort = effort_for(self.effort, n_parameters)
+            require_room(self, source, effort)
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
             with workbench(Path(self.out), note, key) as bench:
                 if bench.has_new_texts:
                     yield Progress("The texts have changed: beginning again", 0, None, "bytes")
-                made = yield from self._make(source, bench)
+                made = yield from self._make(source, effort, bench)
                 return self._finish(source, made, started)
         finally:
             source.close()
 
-    def _make(self, source: ModelSource, bench: Workbench) -> Generator[Step, None, Made]:
+    def _make(
+        self, source: ModelSource, effort: Effort, bench: Workbench
+    ) -> Generator[Step, None, Made]:
         from engine.quantize.making import Making
 
-        n_parameters = sum(tensor.n_elements for tensor in source.tensors)
-        making = Making(self, effort_for(self.effort, n_parameters), source, bench)
+        making = Making(self, effort, source, bench)
         try:
             return (yield from making.run())
         finally:

@@ -26,9 +26,9 @@ from app.window import Window
 from engine.client import Worker
 from engine.convert.job import Convert
 from engine.detect import Detect
-from engine.errors import EngineError, NotFound, OutOfMemory, WorkerCrashed
+from engine.errors import DiskFull, EngineError, NotFound, OutOfMemory, WorkerCrashed
 from engine.hub.download import BETWEEN_FILES_S, Download
-from engine.jobs import Piece, Progress
+from engine.jobs import Job, Piece, Progress
 from engine.partial import partial_of
 from engine.quantize.quality import Quality
 from engine.quantize.shrink import Shrink
@@ -50,6 +50,17 @@ def tasks(qtbot: QtBot) -> Iterator[Tasks]:
 
 def fake(mode: str, on_exit: Callable[[EngineError | None], None]) -> Worker:
     return Worker.start(on_exit, command=[sys.executable, str(FAKE), mode])
+
+
+def test_a_job_that_cannot_be_made_ready_fails_in_its_turn(qtbot: QtBot, tasks: Tasks) -> None:
+    def renew(_job: Job) -> Job:
+        raise DiskFull("The disk is full.")
+
+    task = tasks.start(Detect(), "Looking", renew=renew)
+    assert not task.is_over  # so that whoever began it can connect
+    qtbot.waitUntil(lambda: task.is_over, timeout=PATIENCE_MS)
+    assert task.state is TaskState.FAILED
+    assert isinstance(task.error, DiskFull)
 
 
 @pytest.fixture

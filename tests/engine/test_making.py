@@ -8,12 +8,13 @@ import pytest
 
 from engine import starter
 from engine.errors import EngineError
-from engine.jobs import finish
+from engine.jobs import Paused, finish
 from engine.quantize.choice import Pin
 from engine.quantize.gate import Gate
 from engine.quantize.recipe import find_recipe
 from engine.quantize.report import read_report
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
+from engine.quantize.workbench import folder_of
 from engine.splits import open_gguf
 
 BPW = 4.5
@@ -60,6 +61,38 @@ def test_what_fails_grows_as_far_as_it_may_and_says_so(tiny_gguf: Path, tmp_path
     assert all(done.quality.kld_mean <= other.quality.kld_mean for other in report.others)
     assert report.notes[0].startswith(f"Of {len(report.others) + 1} versions")
     assert any(other.size_bytes > least for other in report.others) or done.size_bytes > least
+
+
+def test_what_has_lost_takes_no_room_and_is_not_made_again(tiny_gguf: Path, tmp_path: Path) -> None:
+    """There are two results at a time at most, paused and gone on with or not."""
+    whole = tiny_gguf.stat().st_size
+    job = ShrinkToSize(
+        str(tiny_gguf),
+        str(tmp_path / "small.gguf"),
+        size_bytes=whole // 2,
+        most_bytes=whole // 2 + whole // 10,
+        gate=Gate(kld=1e-9, p999=None, same_top=None, ppl_ratio=None, probes_lost=None),
+        effort="fast",
+    )
+    bench = folder_of(Path(job.out))
+
+    def results() -> set[str]:
+        return {path.name for path in bench.glob("*.gguf") if path.name[:4] in ("ours", "stoc")}
+
+    steps, before = job.run(), [results()]
+    while len(list(bench.glob("*.judged.json"))) < 2:
+        next(steps)
+        before.append(results())
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    after: list[set[str]] = []
+    done = finish(job.run(), lambda _: after.append(results()))
+    assert max(map(len, before + after)) == 2
+    lost = {name for names in before for name in names} - after[0]
+    assert len(lost) == 1 and not any(lost & names for names in after)
+    report = read_report(Path(done.path))
+    assert report is not None and len(report.others) > 1
+    assert Path(done.path).stat().st_size == report.size_bytes
 
 
 def test_a_recipe_keeps_its_types_and_is_better_than_stock(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from engine.errors import (
     UnsupportedTensor,
 )
 from engine.ggml_types import GgmlType
-from engine.gguf import GgufFile, write_gguf
+from engine.gguf import GgufFile, gguf_size_bytes, write_gguf
 from engine.jobs import Paused, Progress, Step, finish
 from engine.leftovers import discard, find_leftovers
 from engine.library import Library
@@ -37,6 +38,7 @@ from engine.quantize.effort import Effort
 from engine.quantize.plan import plan
 from engine.quantize.recipe import find_recipe
 from engine.quantize.report import report_path
+from engine.quantize.room import statistics_bytes
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
 from engine.quantize.workbench import folder_of, is_busy
@@ -429,6 +431,33 @@ def test_a_full_disk_is_told_and_costs_nothing_that_was_found_out(
     assert left.job == job and not out.exists()
     assert not {"Calibrating", "Finding out what matters"} & set(stages(job))
     assert digest(out) == expected and is_alone(out)
+
+
+def test_a_disk_that_cannot_hold_all_at_once_is_told_before(
+    tiny_checkpoint: Path, job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that is read, the statistics, the result: though the result alone would fit."""
+    job = msgspec.structs.replace(job, source=str(tiny_checkpoint))
+    with closing(open_source(job.source)) as source:
+        whole = gguf_size_bytes(source.metadata, source.tensors)
+        statistics = statistics_bytes(source, LITTLE.held_out)
+    steps = begin(job, "Looking at the tensors")
+    on_disk = (folder_of(out) / "statistics.gguf").stat().st_size
+    assert 0.9 * on_disk < statistics <= on_disk
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+
+    usage, free = shutil.disk_usage(out.parent), whole // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=free))
+    begin(job, "Trying types").close()  # what is there already needs no more room
+    assert not list(out.parent.iterdir())
+    free = whole + statistics + whole // 4
+    seen: list[Step] = []
+    with pytest.raises(DiskFull, match="lie on the disk meanwhile") as caught:
+        finish(job.run(), seen.append)
+    assert "for statistics" in caught.value.details
+    assert "Preparing the model" not in {getattr(step, "stage", "") for step in seen}
+    assert not list(out.parent.iterdir())
 
 
 def test_two_at_once_do_not_share_a_workbench(job: ShrinkToSize, out: Path) -> None:
