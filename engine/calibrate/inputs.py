@@ -64,6 +64,7 @@ class Input(msgspec.Struct, frozen=True):
             found += [
                 _info(f"{tensor}.in_sum2", n_cols, n_matrices),
                 _info(f"{tensor}.counts", 1, n_matrices),
+                _info(f"{tensor}.in_sum", n_cols, n_matrices),
             ]
         found.append(_info(f"{self.name}.in_outer", self.n_block, n_cols, n_matrices))
         n_sample = n_held_out * self.rows_per_token

@@ -88,6 +88,10 @@ class Statistics:
         """The mean square of each column, float32 [n_mat, n_cols]; None if never seen."""
         return self._mean_of(tensor, "in_sum2")
 
+    def mean(self, tensor: str) -> NDArray[np.float32] | None:
+        """The mean of each column, float32 [n_mat, n_cols]; None if not known."""
+        return self._mean_of(tensor, "in_sum")
+
     def second_moment(self, tensor: str, i_matrix: int = 0) -> NDArray[np.float32] | None:
         """E[x xT], symmetric, float32 [n_cols, n_cols]; None if not known.
 

@@ -34,6 +34,7 @@ class Tally(msgspec.Struct, frozen=True):
     """What is counted beside the file, by the name of the input: see `Sums`."""
 
     counts: dict[str, list[int]]
+    totals: dict[str, list[list[float]]]
     n_sampled: dict[str, int]
 
 
@@ -59,6 +60,7 @@ class Sums:
         self._n_touched = 0
         self._inputs = inputs
         self._counts = {one.name: np.zeros(one.n_matrices, np.int64) for one in inputs}
+        self._totals = {one.name: np.zeros((one.n_matrices, one.n_cols)) for one in inputs}
         self._n_sampled = {one.name: 0 for one in inputs}
 
     def add(self, one: Input, rows: NDArray[np.float32], is_held_out: NDArray[np.bool_]) -> None:
@@ -110,13 +112,16 @@ class Sums:
     def tally(self) -> Tally:
         return Tally(
             {name: counts.tolist() for name, counts in self._counts.items()},
+            {name: totals.tolist() for name, totals in self._totals.items()},
             dict(self._n_sampled),
         )
 
     def fits(self, tally: Tally, size_bytes: int) -> bool:
         """Whether `tally` and a file of `size_bytes` are of these inputs."""
+        shapes = {name: (len(rows), len(rows[0])) for name, rows in tally.totals.items() if rows}
         return (
             size_bytes == len(self._mapped)
+            and shapes == {name: totals.shape for name, totals in self._totals.items()}
             and {name: len(n) for name, n in tally.counts.items()}
             == {name: len(n) for name, n in self._counts.items()}
             and tally.n_sampled.keys() == self._n_sampled.keys()
@@ -134,14 +139,16 @@ class Sums:
                 at += len(part)
         for name in self._counts:
             self._counts[name] = np.array(tally.counts[name], np.int64)
+            self._totals[name] = np.array(tally.totals[name])
         self._n_sampled = dict(tally.n_sampled)
 
     def finish(self) -> None:
-        """Write what is not in the file yet: counts, sums of squares."""
+        """Write what is not in the file yet: counts, sums, sums of squares."""
         for one in self._inputs:
             diagonal = self._diagonal(one)
             for tensor in one.tensors:
                 self._array(f"{tensor}.in_sum2")[:] = diagonal
+                self._array(f"{tensor}.in_sum")[:] = self._totals[one.name]
                 self._array(f"{tensor}.counts")[:, 0] = self._counts[one.name]
 
     def _add_rows(self, one: Input, matrix: int, rows: NDArray[np.float32]) -> None:
@@ -155,6 +162,7 @@ class Sums:
         self._touch(outer.nbytes)
         add_outer_products(rows, outer, self._n_threads)
         self._counts[one.name][matrix] += len(rows)
+        self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
 
     def _touch(self, n_bytes: int) -> None:
         """Make room for so much more of the file in memory."""

@@ -83,9 +83,10 @@ def test_figures_are_those_of_numpy(tiny_gguf: Path, tmp_path: Path, text: Path)
     with Statistics.open(tmp_path / "a.gguf") as found:
         for name in ("blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight"):
             assert list(found.n_tokens(name)) == [len(fit)]
-            importance = known(found.importance(name))
+            importance, mean = known(found.importance(name)), known(found.mean(name))
             moment, sample = known(found.second_moment(name)), known(found.held_out(name))
             np.testing.assert_allclose(importance[0], (fit**2).mean(axis=0), rtol=1e-4)
+            np.testing.assert_allclose(mean[0], fit.mean(axis=0), rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(moment, fit.T @ fit / len(fit), rtol=1e-4, atol=1e-4)
             np.testing.assert_allclose(sample, x[apart], rtol=1e-4, atol=1e-5)
             assert np.array_equal(moment, moment.T)
@@ -239,10 +240,11 @@ def test_experts_together_saw_what_their_router_saw(tmp_path: Path, text: Path) 
         assert len(n) == 4 and n.sum() == 2 * found.n_tokens(router)[0] and n.min() > 0
         assert np.array_equal(n, found.n_tokens(down))
         assert found.shared_input(up) == found.shared_input(gate) != found.shared_input(down)
-        of_experts, of_router = known(found.importance(gate)), known(found.importance(router))
-        assert of_experts.shape == (4, 256)
-        together = n @ of_experts.astype(np.float64) / n.sum()
-        np.testing.assert_allclose(together, of_router[0], rtol=1e-4, atol=1e-5)
+        for statistic in (found.importance, found.mean):
+            of_experts, of_router = known(statistic(gate)), known(statistic(router))
+            assert of_experts.shape == (4, 256)
+            together = n @ of_experts.astype(np.float64) / n.sum()
+            np.testing.assert_allclose(together, of_router[0], rtol=1e-4, atol=1e-5)
         # So few were held out that all experts are judged with all of them.
         whole = known(found.held_out(router))
         assert len(whole) <= FEWEST_HELD_OUT
@@ -332,6 +334,7 @@ def test_files_of_llama_imatrix_tell_importance_only(tmp_path: Path) -> None:
     with Statistics.open(path) as found:
         assert found.tensors == ("w",)
         assert np.array_equal(known(found.importance("w")), np.full((1, 8), 2))
+        assert found.mean("w") is None
         assert found.second_moment("w") is None
         assert found.held_out("w") is None
         assert found.key == ""
