@@ -15,7 +15,8 @@ the types that they have. There are two comparisons:
                  together at most the rival's bits
 
 Tables that do not grow with a weight (NF4's values, GPTQ's order of columns) count nothing for the
-rivals. Ends with 1 if a file of Snug's is larger than that.
+rivals, and what they do not quantize counts in 16 bits, also where it is stored in 32. Ends with 1
+if a file of Snug's is larger than that.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,6 +34,7 @@ HOME = ROOT / "build" / "rivals"
 PINNED = ("accelerate", "safetensors", "torch", "transformers")
 # What is the same for every weight, or for every weight of one shape, and nothing in a large model.
 TABLES = re.compile(r"\.(quant_map|nested_quant_map|quant_state\.\w+|g_idx)$")
+PLAIN = re.compile(r"(norm|embed_tokens|lm_head)\.weight$")
 
 
 class Rival(NamedTuple):
@@ -88,12 +90,12 @@ def measure(name: str, out: Path, source: Path, reference: Path) -> Rival:
         view = DecodedGguf.open(files[0])
         n_bytes, n_layer_bytes = files[0].stat().st_size, layer_bytes(files[0])
     else:
-        stored = [t for file in out.glob("*.safetensors") for t in read_safetensors_header(file)]
+        saved = next(file.parent for file in sorted(out.rglob("model*.safetensors"), key=depth))
+        stored = [t for file in saved.glob("*.safetensors") for t in read_safetensors_header(file)]
         stored = [t for t in stored if not TABLES.search(t.name)]
-        n_bytes = sum(t.end - t.begin for t in stored)
-        layers = [t for t in stored if ".layers." in t.name and "norm" not in t.name]
-        n_layer_bytes = sum(t.end - t.begin for t in layers)
-        folder = out / "decoded" if (out / "decoded").exists() else out
+        n_layer_bytes = sum(t.end - t.begin for t in stored if not PLAIN.search(t.name))
+        n_bytes = n_layer_bytes + sum(2 * prod(t.shape) for t in stored if PLAIN.search(t.name))
+        folder = out / "decoded" if (out / "decoded").exists() else saved
         for file in source.glob("tokenizer*"):
             shutil.copyfile(file, folder / file.name)
         view = open_source(folder)
@@ -106,6 +108,10 @@ def measure(name: str, out: Path, source: Path, reference: Path) -> Rival:
     made = json.loads((out / "made.json").read_text())
     settings = f"{made['library']} {made['version']}: {made['settings']}"
     return Rival(name, settings, n_bytes, n_layer_bytes, model)
+
+
+def depth(path: Path) -> int:
+    return len(path.parts)
 
 
 def environment() -> Path:
