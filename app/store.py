@@ -256,12 +256,8 @@ class Store:
     def last_message_id(self, conversation_id: int, until: float) -> int | None:
         """The newest message that was there at the time `until`, in seconds since the epoch."""
         with translated(self.path):
-            row = self._db.execute(
-                """SELECT MAX(id) AS id FROM messages
-                WHERE conversation_id = ? AND created_at <= ?""",
-                (conversation_id, until),
-            ).fetchone()
-        last: int | None = row["id"]
+            sql = "SELECT MAX(id) FROM messages WHERE conversation_id = ? AND created_at <= ?"
+            last: int | None = self._db.execute(sql, (conversation_id, until)).fetchone()[0]
         return last
 
     def versions(self, message: Message) -> tuple[int, ...]:
