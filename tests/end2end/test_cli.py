@@ -265,7 +265,8 @@ def test_what_is_no_file_stays_what_it_is(tiny_checkpoint: Path, tmp_path: Path)
 def test_a_closed_terminal_keeps_what_is_done_and_ctrl_c_does_not(
     tmp_path: Path, told: str
 ) -> None:
-    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=2)
+    # Seconds of work, so that it is not done before it is told to stop.
+    source = write_tiny_checkpoint(tmp_path / "Big", hidden=1024, ffn=4096, n_layers=4)
     out, partial = tmp_path / "big.gguf", tmp_path / "big.gguf.partial"
     arguments = ("shrink", source, "-o", out, "--type", "Q5_K_M", "-t", "1", *STOCK)
     process = subprocess.Popen(
@@ -283,8 +284,9 @@ def test_a_closed_terminal_keeps_what_is_done_and_ctrl_c_does_not(
         workers[0].terminate()
     else:
         os.killpg(process.pid, signal.Signals[told])
-    process.wait(30)
+    status = process.wait(30)
     psutil.wait_procs(workers, 30)
+    assert told != "SIGINT" or status == 130
     left = {path.name for path in tmp_path.iterdir()} - {source.name}
     assert left == (set() if told == "SIGINT" else {partial.name, f"{partial.name}.json"})
     done = engine(*arguments)
