@@ -59,10 +59,11 @@ def main() -> None:
         stock = Path(folder) / "stock.gguf"
         write_stock(args.tools, args.source, args.shrunk, stock)
         bench = args.tools / "llama-bench"
-        rounds = [
-            tuple(measure_llama_bench(bench, file, args.threads) for file in (stock, args.shrunk))
-            for _ in range(args.rounds)
-        ]
+        rounds = []
+        for number in range(args.rounds):  # each of them first every other time
+            pair = (stock, args.shrunk)[:: -1 if number % 2 else 1]
+            speeds = [measure_llama_bench(bench, file, args.threads) for file in pair]
+            rounds.append(speeds[:: -1 if number % 2 else 1])
     print("| llama-bench, tokens/s | llama-quantize's file | Snug's | ratio |\n|---|---|---|---|")
     for test in rounds[0][0]:
         theirs, ours = (statistics.median(turn[i][test] for turn in rounds) for i in (0, 1))
