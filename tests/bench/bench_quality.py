@@ -159,18 +159,15 @@ class Case:
         yield "all", chooser.within(budget), self._care
 
     def write(self, chosen: Chosen, care: Care, out: Path) -> None:
-        encode = Encoder(chosen.statistics, care).encode
-        finish(
-            write_model(
-                chosen.source,
-                chosen.plan,
-                str(out),
-                "Shrinking",
-                self._n_threads,
-                overwrite=True,
-                encode=encode,
-            )
-        )
+        write_chosen(chosen, care, out, self._n_threads)
+
+
+def write_chosen(chosen: Chosen, care: Care, out: Path, n_threads: int) -> None:
+    encode = Encoder(chosen.statistics, care, n_threads).encode
+    steps = write_model(
+        chosen.source, chosen.plan, str(out), "Shrinking", n_threads, overwrite=True, encode=encode
+    )
+    finish(steps)
 
 
 def readable(text: Path, source: ModelSource, folder: Path) -> Path:

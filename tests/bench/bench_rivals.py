@@ -38,16 +38,16 @@ from engine.errors import EngineError
 from engine.ggml_types import GgmlType
 from engine.gguf import gguf_size_bytes
 from engine.jobs import finish
-from engine.model_writer import write_model
 from engine.quantize.budget import Budget
 from engine.quantize.choice import Chooser, Pin
 from engine.quantize.effort import EffortName, effort_for
-from engine.quantize.encode import Care, Encoder
+from engine.quantize.encode import Care
 from engine.quantize.figures import QualityReport
 from engine.quantize.reference import Reference
 from engine.quantize.study import FOLDED_ERRORS, FOLDS, Study
 from engine.quantize.workbench import Workbench
 from engine.source import ModelSource, open_source
+from tests.bench.bench_quality import write_chosen
 from tests.bench.rivals import RIVALS
 from tests.helpers.rival_files import Rival, environment, is_layer, layer_bytes, make, measure
 
@@ -123,18 +123,7 @@ class Snug:
         )
         chosen = measured.within(budget)
         out = self._bench.path("out.gguf")
-        encode = Encoder(chosen.statistics, care, self._n_threads).encode
-        finish(
-            write_model(
-                chosen.source,
-                chosen.plan,
-                str(out),
-                "Shrinking",
-                self._n_threads,
-                overwrite=True,
-                encode=encode,
-            )
-        )
+        write_chosen(chosen, care, out, self._n_threads)
         return out
 
 

@@ -145,7 +145,7 @@ def test_a_stopped_answer_is_kept_and_a_second_turn_reads_only_what_is_new(
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGABRT])
 def test_a_killed_engine_costs_neither_window_nor_answer(
-    qtbot: QtBot, window: Window, endless_gguf: Path, how: signal.Signals
+    qtbot: QtBot, window: Window, endless_gguf: Path, tiny_gguf: Path, how: signal.Signals
 ) -> None:
     window.chat_with(str(endless_gguf))
     chat: ChatPage = window.page("chat")
@@ -160,12 +160,20 @@ def test_a_killed_engine_costs_neither_window_nor_answer(
     qtbot.waitUntil(lambda: chat.session.state == State.READY, timeout=WAIT_MS)
     kept = window.context.store.path_to(cut.id)
     assert [message.content for message in kept][-2:] == ["Hello", cut.content]
+    n_messages = len(chat.transcript.views)
     say(qtbot, chat, "Again")
     qtbot.waitUntil(lambda: chat.session.state == State.GENERATING, timeout=WAIT_MS)
     qtbot.keyClick(chat.composer.text, Qt.Key.Key_Escape)
     qtbot.waitUntil(lambda: settled(chat), timeout=WAIT_MS)
-    assert last_message(chat).id != cut.id
+    assert len(chat.transcript.views) == n_messages + 2
     assert last_message(chat).status == Status.STOPPED
+
+    window.chat_with(str(tiny_gguf))  # whose answers end by themselves
+    say(qtbot, chat, "And once more")
+    qtbot.waitUntil(
+        lambda: settled(chat) and len(chat.transcript.views) == n_messages + 4, timeout=WAIT_MS
+    )
+    assert last_message(chat).status == Status.COMPLETE
 
 
 def kill_engine(chat: ChatPage, how: signal.Signals) -> None:

@@ -149,9 +149,10 @@ ANSWERS = {
     },
 }
 # The same of the F32 model itself, with its KV cache in other types (-ctk, -ctv).
-KV_ANSWERS: dict[KvType, tuple[float, float, float, float]] = {
-    "q8_0": (0.000087, 0.004449, 0.98725, 78.977571),
-    "q4_0": (0.014291, 0.510915, 0.91667, 78.958979),
+# The perplexity with four bits is the tool's on a processor with AVX-512, and on one with AVX2.
+KV_ANSWERS: dict[KvType, tuple[float, float, float, tuple[float, ...]]] = {
+    "q8_0": (0.000087, 0.004449, 0.98725, (78.977571,)),
+    "q4_0": (0.014291, 0.510915, 0.91667, (78.958979, 78.926082)),
 }
 
 
@@ -182,13 +183,12 @@ def test_the_cost_of_a_kv_cache_is_that_of_llama_perplexity(
     finish(Convert(str(shared / "models" / "measure-7m"), reference, "f32").run())
     text = str(shared / "text" / "wiki.valid.raw")
     report = finish(Quality(reference, reference, text, chunks=4, kv_type=kv_type).run())
-    mean, p999, same_top, perplexity = KV_ANSWERS[kv_type]
+    mean, p999, same_top, perplexities = KV_ANSWERS[kv_type]
     assert report.kv_type == kv_type
     assert report.kld_mean == pytest.approx(mean, rel=2e-2, abs=1e-6)
     assert report.kld_p999 == pytest.approx(p999, rel=2e-2)
     assert report.same_top_fraction == pytest.approx(same_top, abs=3e-3)
-    # Processors round a cache of four bits differently: llama-perplexity's own differs by 4e-4.
-    assert report.perplexity == pytest.approx(perplexity, rel=1e-3)
+    assert any(report.perplexity == pytest.approx(one, rel=1e-4) for one in perplexities)
 
 
 def write_in_f32(source: Path, out: Path) -> None:
