@@ -1,70 +1,55 @@
 #include "products.hpp"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "parallel.hpp"
+#include "prefetch.hpp"
 
 namespace snug {
 namespace {
 
-// Eight terms for two rows at a time: sixteen multiplications for twelve loads and stores.
-constexpr std::size_t n_together = 8;
-// So many columns of all rows and of eight terms stay in the first-level cache.
-constexpr std::size_t n_chunk = 192;
-
+// A tile of sums, of so many rows and bytes in each, stays in registers while terms go by.
+#ifdef __AVX512F__
+constexpr std::size_t n_tile_bytes = 512;
+#else
+constexpr std::size_t n_tile_bytes = 128;
+#endif
+constexpr std::size_t n_tile_rows = 2;
 template <typename T>
-void add_eight(const T *left, const T *right, std::size_t right_stride, T *out_0, T *out_1,
-               std::size_t n_cols) noexcept {
-    const T *const r0 = right;
-    const T *const r1 = right + right_stride;
-    const T *const r2 = right + 2 * right_stride;
-    const T *const r3 = right + 3 * right_stride;
-    const T *const r4 = right + 4 * right_stride;
-    const T *const r5 = right + 5 * right_stride;
-    const T *const r6 = right + 6 * right_stride;
-    const T *const r7 = right + 7 * right_stride;
-    const auto a = [left](std::size_t j) { return left[j * n_lanes]; };
-    const auto b = [left](std::size_t j) { return left[j * n_lanes + 1]; };
-    const T a0 = a(0), a1 = a(1), a2 = a(2), a3 = a(3), a4 = a(4), a5 = a(5), a6 = a(6), a7 = a(7);
-    const T b0 = b(0), b1 = b(1), b2 = b(2), b3 = b(3), b4 = b(4), b5 = b(5), b6 = b(6), b7 = b(7);
+constexpr std::size_t n_tile_cols = n_tile_bytes / sizeof(T);
+// So many terms of a tile's columns are copied side by side, into the fastest cache.
+constexpr std::size_t n_terms_at_once = 64;
+
+// out[r][k] += sum over j of left[j][r] * right[j][k] for one tile; `right` is [n_terms][n_cols].
+template <typename T>
+void add_tile(const T *left, const T *right, std::size_t n_terms, T *out,
+              std::size_t out_stride) noexcept {
+    constexpr std::size_t n_cols = n_tile_cols<T>;
+    std::array<std::array<T, n_cols>, n_tile_rows> sums;
+    for (std::size_t r = 0; r < n_tile_rows; ++r) std::copy_n(out + r * out_stride, n_cols, sums[r].data());
+    for (std::size_t j = 0; j < n_terms; ++j, left += n_lanes, right += n_cols)
+        for (std::size_t r = 0; r < n_tile_rows; ++r) {
+            const T factor = left[r];
 #pragma omp simd
-    for (std::size_t k = 0; k < n_cols; ++k) {
-        const T u0 = r0[k];
-        const T u1 = r1[k];
-        const T u2 = r2[k];
-        const T u3 = r3[k];
-        const T u4 = r4[k];
-        const T u5 = r5[k];
-        const T u6 = r6[k];
-        const T u7 = r7[k];
-        T x = out_0[k];
-        T y = out_1[k];
-        x += a0 * u0;
-        y += b0 * u0;
-        x += a1 * u1;
-        y += b1 * u1;
-        x += a2 * u2;
-        y += b2 * u2;
-        x += a3 * u3;
-        y += b3 * u3;
-        x += a4 * u4;
-        y += b4 * u4;
-        x += a5 * u5;
-        y += b5 * u5;
-        x += a6 * u6;
-        y += b6 * u6;
-        x += a7 * u7;
-        y += b7 * u7;
-        out_0[k] = x;
-        out_1[k] = y;
-    }
+            for (std::size_t k = 0; k < n_cols; ++k) sums[r][k] += factor * right[k];
+        }
+    for (std::size_t r = 0; r < n_tile_rows; ++r) std::copy_n(sums[r].data(), n_cols, out + r * out_stride);
 }
 
+// The same for fewer columns than a tile has.
 template <typename T>
-void add_one(T factor, const T *right, T *out, std::size_t n_cols) noexcept {
+void add_few(const T *left, std::size_t n_terms, const T *right, std::size_t right_stride, T *out,
+             std::size_t out_stride, std::size_t n_cols) noexcept {
+    for (std::size_t j = 0; j < n_terms; ++j)
+        for (std::size_t r = 0; r < n_lanes; ++r) {
+            const T factor = left[j * n_lanes + r];
+            const T *const terms = right + j * right_stride;
+            T *const row = out + r * out_stride;
 #pragma omp simd
-    for (std::size_t k = 0; k < n_cols; ++k) out[k] += factor * right[k];
+            for (std::size_t k = 0; k < n_cols; ++k) row[k] += factor * terms[k];
+        }
 }
 
 }  // namespace
@@ -72,19 +57,26 @@ void add_one(T factor, const T *right, T *out, std::size_t n_cols) noexcept {
 template <typename T>
 void add_products(const T *left, std::size_t n_terms, const T *right, std::size_t right_stride,
                   T *out, std::size_t out_stride, std::size_t n_cols) noexcept {
-    for (std::size_t start = 0; start < n_cols; start += n_chunk) {
-        const std::size_t n = std::min(n_chunk, n_cols - start);
-        std::size_t j = 0;
-        for (; j + n_together <= n_terms; j += n_together)
-            for (std::size_t r = 0; r < n_lanes; r += 2) {
-                T *const row = out + r * out_stride + start;
-                add_eight(left + j * n_lanes + r, right + j * right_stride + start, right_stride,
-                          row, row + out_stride, n);
+    constexpr std::size_t width = n_tile_cols<T>;
+    alignas(64) std::array<T, n_terms_at_once * width> panel;
+    const std::size_t n_whole = n_cols / width * width;
+    for (std::size_t first = 0; first < n_terms; first += n_terms_at_once) {
+        const std::size_t n = std::min(n_terms_at_once, n_terms - first);
+        const T *const some = left + first * n_lanes;
+        const T *const terms = right + first * right_stride;
+        for (std::size_t start = 0; start < n_whole; start += width) {
+            for (std::size_t j = 0; j < n; ++j)
+                std::copy_n(terms + j * right_stride + start, width, panel.data() + j * width);
+            for (std::size_t r = 0; r < n_lanes; r += n_tile_rows) {
+                // The next tile's columns come from memory meanwhile, some terms at a time.
+                for (std::size_t j = r * n / n_lanes; j < (r + n_tile_rows) * n / n_lanes; ++j)
+                    for (std::size_t k = 0; k < width; k += 64 / sizeof(T))
+                        expect_to_read(terms + j * right_stride + start + width + k);
+                add_tile(some + r, panel.data(), n, out + r * out_stride + start, out_stride);
             }
-        for (; j < n_terms; ++j)
-            for (std::size_t r = 0; r < n_lanes; ++r)
-                add_one(left[j * n_lanes + r], right + j * right_stride + start,
-                        out + r * out_stride + start, n);
+        }
+        add_few(some, n, terms + n_whole, right_stride, out + n_whole, out_stride,
+                n_cols - n_whole);
     }
 }
 

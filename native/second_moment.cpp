@@ -7,27 +7,31 @@
 #include <thread>
 #include <vector>
 
+#include "prefetch.hpp"
+
 namespace snug {
 namespace {
 
-// A tile of n_tile_rows x n_panel sums stays in registers while rows go by. The columns are copied
-// into panels of n_panel, in which one row after the other lies side by side.
+// A tile of n_tile_rows x n_tile_cols sums stays in registers while rows go by. The columns are
+// copied into panels of n_panel, in which one row after the other lies side by side.
 #ifdef __AVX512F__
 constexpr std::size_t n_panel = 32;
 constexpr std::size_t n_tile_rows = 8;
+constexpr std::size_t n_tile_cols = 32;
 #else
-constexpr std::size_t n_panel = 16;
-constexpr std::size_t n_tile_rows = 4;
+constexpr std::size_t n_panel = 48;
+constexpr std::size_t n_tile_rows = 6;
+constexpr std::size_t n_tile_cols = 16;
 #endif
 // So many rows of a panel fit into the fastest cache, and so many panels into the next one.
-constexpr std::size_t n_rows_at_once = 192;
+constexpr std::size_t n_rows_at_once = 4096 / n_panel;
 constexpr std::size_t n_panels_of_strip = 4;
 
 constexpr std::size_t products_per_thread = 1U << 20U;
 
-using Tile = std::array<std::array<float, n_panel>, n_tile_rows>;
+using Tile = std::array<std::array<float, n_tile_cols>, n_tile_rows>;
 
-// left points at n_tile_rows columns of a panel, right at a whole one; each row is added in order.
+// left points at n_tile_rows columns of a panel, right at n_tile_cols; rows are added in order.
 inline void multiply(const float *left, const float *right, std::size_t n_rows,
                      Tile &tile) noexcept {
     Tile sums{};
@@ -36,7 +40,7 @@ inline void multiply(const float *left, const float *right, std::size_t n_rows,
         for (std::size_t i = 0; i < n_tile_rows; ++i) {
             const float x = left[i];
 #pragma omp simd
-            for (std::size_t j = 0; j < n_panel; ++j) sums[i][j] += x * right[j];
+            for (std::size_t j = 0; j < n_tile_cols; ++j) sums[i][j] += x * right[j];
         }
     }
     tile = sums;
@@ -80,14 +84,20 @@ class Block {
     std::size_t width(std::size_t panel) const { return std::min(n_panel, n_ - panel * n_panel); }
 
     void add_panels(std::size_t left, std::size_t right, std::size_t row, std::size_t n) noexcept {
-        Tile tile;
-        for (std::size_t start = 0; start < width(left); start += n_tile_rows) {
-            multiply(at(left, row) + start, at(right, row), n, tile);
-            float *sums = sums_ + (left * n_panel + start) * n_block_ + right * n_panel;
-            const std::size_t n_used = std::min(n_tile_rows, width(left) - start);
-            for (std::size_t i = 0; i < n_used; ++i, sums += n_block_)
-                for (std::size_t j = 0; j < width(right); ++j) sums[j] += tile[i][j];
-        }
+        for (std::size_t j = 0; j < width(right); j += n_tile_cols)
+            for (std::size_t i = 0; i < width(left); i += n_tile_rows) {
+                const std::size_t n_sum_rows = std::min(n_tile_rows, width(left) - i);
+                const std::size_t n_sum_cols = std::min(n_tile_cols, width(right) - j);
+                float *sums = sums_ + (left * n_panel + i) * n_block_ + right * n_panel + j;
+                for (std::size_t k = 0; k < n_sum_rows; ++k) {
+                    expect_to_write(sums + k * n_block_);
+                    expect_to_write(sums + k * n_block_ + n_sum_cols - 1);
+                }
+                Tile tile;
+                multiply(at(left, row) + i, at(right, row) + j, n, tile);
+                for (std::size_t k = 0; k < n_sum_rows; ++k, sums += n_block_)
+                    for (std::size_t l = 0; l < n_sum_cols; ++l) sums[l] += tile[k][l];
+            }
     }
 
     std::size_t n_, n_rows_, n_block_, n_panels_;
