@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
+from engine.calibrate.job import SHORTEST_N_CTX
+
+if TYPE_CHECKING:
+    from engine.source import ModelSource
 
 EffortName = Literal["fast", "balanced", "best"]
 
@@ -25,7 +30,7 @@ PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
 
 
 class Effort(msgspec.Struct, frozen=True):
-    """`chunks` of 512 tokens to calibrate with, 0 = all; `own_chunks` of them the model writes.
+    """`chunks` of `n_ctx` tokens to calibrate with, 0 = all; `own_chunks` of them the model writes.
 
     At most `most_runs` runs of `run_chunks` chunks tell what tensors matter: with more tensors than
     runs, those of one role in neighbouring layers go together. `sample_rows` of each tensor and
@@ -45,6 +50,7 @@ class Effort(msgspec.Struct, frozen=True):
     folds: bool
     judge_chunks: int
     reads_compact: bool = False
+    n_ctx: int = CHUNK_TOKENS
 
 
 EFFORTS: dict[EffortName, Effort] = {
@@ -88,8 +94,11 @@ EFFORTS: dict[EffortName, Effort] = {
 """For small models; see `effort_for`."""
 
 
-def effort_for(name: EffortName, n_parameters: int) -> Effort:
+def effort_for(name: EffortName, n_parameters: int, n_ctx_train: int = 0) -> Effort:
     """The effort `name` for a model of `n_parameters`: a large one gets less for each of them.
+
+    One that was trained on fewer than 512 tokens at once, `n_ctx_train`, 0 = not known, reads as
+    many in more and shorter chunks: what it makes of longer ones is nothing to go by.
 
     So that `balanced` takes no more than 15 minutes for 8 billion on 8 cores, `fast` about half of
     it and `best` hours (docs/measured.md, Shrinking at scale). Least is taken from what
@@ -108,7 +117,29 @@ def effort_for(name: EffortName, n_parameters: int) -> Effort:
         effort = msgspec.structs.replace(
             effort, sample_rows=64, held_out=128, sweeps=min(1, effort.sweeps), refits=0
         )
-    return effort
+    return _within(effort, n_ctx_train) if 0 < n_ctx_train < effort.n_ctx else effort
+
+
+def effort_of(name: EffortName, source: ModelSource) -> Effort:
+    """The effort `name` for the model `source`."""
+    from engine.fit.shape import Shape
+
+    n_parameters = sum(tensor.n_elements for tensor in source.tensors)
+    return effort_for(name, n_parameters, Shape.from_metadata(source.metadata).n_ctx_train)
+
+
+def _within(effort: Effort, n_ctx: int) -> Effort:
+    """`effort` in chunks of `n_ctx` tokens; of 32 at least, as less shows no context at all."""
+    n_ctx = max(SHORTEST_N_CTX, n_ctx)
+    times = max(1, effort.n_ctx // n_ctx)
+    return msgspec.structs.replace(
+        effort,
+        n_ctx=n_ctx,
+        chunks=times * effort.chunks,
+        own_chunks=times * effort.own_chunks,
+        run_chunks=times * effort.run_chunks,
+        judge_chunks=times * effort.judge_chunks,
+    )
 
 
 def _reading(effort: Effort, n_chunks: int) -> Effort:

@@ -14,7 +14,7 @@ import msgspec
 
 from engine.fit.run import KvType
 from engine.jobs import Job, Progress, Step
-from engine.quantize.effort import Effort, EffortName, effort_for
+from engine.quantize.effort import Effort, EffortName, effort_of
 from engine.quantize.figures import QualityReport
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Ladder(Job, frozen=True):
         from engine.quantize.workbench import Workbench
 
         size_bytes = plan(source, recipe).size_bytes
-        effort = effort_for(self.effort, sum(tensor.n_elements for tensor in source.tensors))
+        effort = effort_of(self.effort, source)
         study = Study(source, Workbench(folder, None), effort, self.n_threads)
         original = yield from study.prepare(self.source)
         statistics: Statistics | None = None

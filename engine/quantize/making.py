@@ -187,6 +187,7 @@ class Making:
                 str(self._study.model),
                 str(judge_text(self._job.judge_text, self._job.texts)),
                 self._effort.judge_chunks,
+                self._effort.n_ctx,
                 n_threads=self._job.n_threads,
                 folder=self._bench.folder,
             )

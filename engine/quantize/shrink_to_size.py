@@ -21,7 +21,7 @@ from engine.errors import EngineError
 from engine.jobs import Job, Progress, Step
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Pin
-from engine.quantize.effort import STAGES, Effort, EffortName, effort_for
+from engine.quantize.effort import STAGES, Effort, EffortName, effort_of
 from engine.quantize.figures import QualityReport
 from engine.quantize.gate import Failure, Gate
 
@@ -129,8 +129,7 @@ class ShrinkToSize(Job, frozen=True):
                     yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             if not (self.recipe and self.keeps_types):
                 require_possible(source, self.profile, self.pins, self.budget(source))
-            n_parameters = sum(tensor.n_elements for tensor in source.tensors)
-            effort = effort_for(self.effort, n_parameters)
+            effort = effort_of(self.effort, source)
             require_room(self, source, effort)
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
             with workbench(Path(self.out), note, key) as bench:

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from engine.quantize.fold import InputStatistics
     from engine.source import ModelSource
 
-N_CTX = 512
 MODEL, READING = "source.gguf", "reading.gguf"
 STATISTICS, WRITTEN, OWN_WORDS = "statistics.gguf", "written.json", "own-words.tokens"
 MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
@@ -98,7 +97,7 @@ class Study:
             out=str(statistics),
             texts=self._texts,
             chunks=self._effort.chunks,
-            n_ctx=N_CTX,
+            n_ctx=self._effort.n_ctx,
             n_threads=self._n_threads,
             n_held_out=self._effort.held_out,
             overwrite=True,
@@ -118,7 +117,7 @@ class Study:
                 texts = yield from write_freely(
                     model,
                     self._effort.own_chunks,
-                    N_CTX,
+                    self._effort.n_ctx,
                     self._n_threads,
                     self._bench.load(WRITTEN, list[list[int]]) or [],
                     partial(self._bench.save, WRITTEN),
@@ -192,7 +191,9 @@ class Study:
         """The texts as `model` reads them."""
         texts = [Path(text) for text in self._texts]
         with threads(1, "texts") as thread:
-            work = thread.submit(split, texts, model.vocabulary, model.chat_template, N_CTX)
+            work = thread.submit(
+                split, texts, model.vocabulary, model.chat_template, self._effort.n_ctx
+            )
             return (yield from wait(work, Progress("Reading the texts", 0, None, "tokens")))
 
     def folds(

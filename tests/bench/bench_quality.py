@@ -35,7 +35,7 @@ from engine.model_writer import write_model
 from engine.quantize.budget import Budget, choosable, plan_within
 from engine.quantize.candidates import Profile
 from engine.quantize.choice import Chooser, Chosen
-from engine.quantize.effort import EffortName, effort_for
+from engine.quantize.effort import EffortName, effort_of
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import FoldedSource, FoldedStatistics
 from engine.quantize.plan import plan_types
@@ -98,8 +98,7 @@ class Case:
         self._n_threads = n_threads
         self._path = path
         self.source: ModelSource = open_source(path)
-        n_parameters = sum(tensor.n_elements for tensor in self.source.tensors)
-        self._effort = effort_for(effort, n_parameters)
+        self._effort = effort_of(effort, self.source)
         shape = next(tensor for tensor in self.source.tensors if len(tensor.shape) > 1)
         has_k_quants = shape.n_cols % 256 == 0
         self.recipes = K_QUANTS if has_k_quants else SMALL_BLOCKS

@@ -40,7 +40,7 @@ from engine.gguf import gguf_size_bytes
 from engine.jobs import finish
 from engine.quantize.budget import Budget
 from engine.quantize.choice import Chooser, Pin
-from engine.quantize.effort import EffortName, effort_for
+from engine.quantize.effort import EffortName, effort_of
 from engine.quantize.encode import Care
 from engine.quantize.figures import QualityReport
 from engine.quantize.reference import Reference
@@ -84,7 +84,7 @@ class Snug:
     def __init__(self, model: Path, text: Path, effort: EffortName, folder: Path, n_threads: int):
         self._source: ModelSource = open_source(model)
         self._n_threads = n_threads
-        self._effort = effort_for(effort, sum(t.n_elements for t in self._source.tensors))
+        self._effort = effort_of(effort, self._source)
         folder.mkdir(exist_ok=True)
         self._bench = Workbench(folder, None)
         self._study = Study(self._source, self._bench, self._effort, n_threads)

@@ -45,3 +45,12 @@ def test_a_larger_model_never_gets_more() -> None:
         assert n_read(larger) <= n_read(smaller)
         assert larger.sweeps <= smaller.sweeps
         assert larger.refits <= smaller.refits
+
+
+def test_a_model_trained_on_short_texts_reads_as_many_tokens_in_shorter_chunks() -> None:
+    usual, short = EFFORTS["balanced"], effort_for("balanced", 1_000_000, 128)
+    assert short.n_ctx == 128
+    assert n_read(short) * 128 == pytest.approx(n_read(usual) * 512, rel=0.02)
+    assert effort_for("balanced", 1_000_000, 4096) == usual
+    assert effort_for("balanced", 1_000_000, 2).n_ctx == 32
+    assert effort_for("best", 1_000_000, 128).chunks == 0  # all there are
