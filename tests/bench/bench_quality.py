@@ -17,6 +17,7 @@ Ends with 1 if a file is larger than its size.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -106,6 +107,7 @@ class Case:
 
     def prepare(self, folder: Path, calibration: Path, profile: Profile) -> Path:
         """Measure everything; returns the source as a GGUF file."""
+        require_alike(folder, [self._path.name, self._effort, calibration.read_text(), profile])
         self._bench = Workbench(folder, None)
         self._profile = profile
         self._study = Study(self.source, self._bench, self._effort, self._n_threads)
@@ -159,6 +161,14 @@ class Case:
 
     def write(self, chosen: Chosen, care: Care, out: Path) -> None:
         write_chosen(chosen, care, out, self._n_threads)
+
+
+def require_alike(folder: Path, made_from: Sequence[object]) -> None:
+    """Note what the figures in `folder` are of, or refuse one that has those of something else."""
+    note, told = folder / "made-from", hashlib.sha256(repr(made_from).encode()).hexdigest()
+    if note.exists() and note.read_text() != told:
+        sys.exit(f"{folder} holds figures of another source, text or effort.")
+    note.write_text(told)
 
 
 def write_chosen(chosen: Chosen, care: Care, out: Path, n_threads: int) -> None:
