@@ -9,7 +9,6 @@ snug-VERSION-ARCH.run, which unpacks itself and needs no root. Needs dpkg-deb an
 from __future__ import annotations
 
 import gzip
-import os
 import platform
 import shutil
 import subprocess
@@ -18,7 +17,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+from icons import png  # noqa: E402
+
 from engine import __version__  # noqa: E402
 
 ICON_SIZES = (16, 24, 32, 48, 64, 128, 256, 512)
@@ -130,21 +131,10 @@ def add_desktop_files(share: Path) -> None:
 
 def draw_icons(folder: Path) -> None:
     """Pixels for desktops that draw no SVG."""
-    os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    from PySide6.QtGui import QGuiApplication, QImage, QPainter
-    from PySide6.QtSvg import QSvgRenderer
-
-    _app = QGuiApplication.instance() or QGuiApplication([])
-    drawing = QSvgRenderer(str(ROOT / "resources" / "snug.svg"))
     for side in ICON_SIZES:
-        image = QImage(side, side, QImage.Format.Format_ARGB32)
-        image.fill(0)
-        painter = QPainter(image)
-        drawing.render(painter)
-        painter.end()
         place = folder / f"{side}x{side}" / "apps" / "snug.png"
         place.parent.mkdir(parents=True)
-        image.save(str(place))
+        place.write_bytes(png(side))
 
 
 def fresh(folder: Path) -> Path:

@@ -9,7 +9,6 @@ beside them.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,10 +16,10 @@ from pathlib import Path, PureWindowsPath
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
-from engine import __version__  # noqa: E402
+sys.path[:0] = [str(ROOT), str(HERE.parent)]
+from icons import ico  # noqa: E402
 
-ICON_SIDE = 256
+from engine import __version__  # noqa: E402
 
 
 def main() -> int:
@@ -34,7 +33,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         files, icon = Path(folder) / "files.nsh", Path(folder) / "snug.ico"
         files.write_text(listed(bundle), encoding="utf-8-sig")
-        draw_icon(icon)
+        icon.write_bytes(ico())
         definitions = {
             "VERSION": args.version,
             "OUT": str(args.out.resolve()),
@@ -71,21 +70,6 @@ def installed(path: Path) -> str:
 
 def escaped(text: str) -> str:
     return text.replace("$", "$$")
-
-
-def draw_icon(place: Path) -> None:
-    os.environ["QT_QPA_PLATFORM"] = "offscreen"
-    from PySide6.QtGui import QGuiApplication, QImage, QPainter
-    from PySide6.QtSvg import QSvgRenderer
-
-    _app = QGuiApplication.instance() or QGuiApplication([])
-    image = QImage(ICON_SIDE, ICON_SIDE, QImage.Format.Format_ARGB32)
-    image.fill(0)
-    painter = QPainter(image)
-    QSvgRenderer(str(ROOT / "resources" / "snug.svg")).render(painter)
-    painter.end()
-    if not image.save(str(place)):
-        raise RuntimeError(f"{place} could not be written")
 
 
 if __name__ == "__main__":
