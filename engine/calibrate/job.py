@@ -20,7 +20,7 @@ from engine.workers import wait
 if TYPE_CHECKING:
     from engine.llama.model import Model
 
-VERSION = 1
+VERSION = 2
 """Of what a file of the same key holds."""
 SHORTEST_N_CTX = 32
 
@@ -144,9 +144,9 @@ class Calibrate(Job, frozen=True):
         surveyor = Collector(model, self.n_ctx, self.n_threads)
         with closing(surveyor), ThreadPoolExecutor(1, thread_name_prefix="survey") as thread:
             splitting = thread.submit(
-                split, texts, model.vocabulary, model.chat_template, self.n_ctx
+                split, texts, model.vocabulary, model.chat_template, self.n_ctx, self.chunks
             )
-            chunks = (yield from wait(splitting, reading))[: self.chunks or None]
+            chunks = yield from wait(splitting, reading)
             inputs = yield from wait(thread.submit(surveyor.survey, chunks[0]), reading)
         shape = Shape.from_metadata(model.metadata)
         cache_bytes, n_vocab = shape.kv_cache_bytes(self.n_ctx), model.vocabulary.n_tokens

@@ -43,20 +43,33 @@ def read_bytes(path: Path) -> bytes:
 
 
 def split(
-    texts: Sequence[Path], vocabulary: Vocabulary, template: str | None, n_ctx: int
+    texts: Sequence[Path],
+    vocabulary: Vocabulary,
+    template: str | None,
+    n_ctx: int,
+    n_wanted: int = 0,
 ) -> list[list[int]]:
-    """Return chunks of `n_ctx` tokens; those of several texts alternate, in proportion.
+    """Return `n_wanted` chunks of `n_ctx` tokens, 0 = all; those of several texts alternate.
 
-    So the first few chunks are of all texts. Those of one plain text are llama-imatrix's. What is
-    left of each text makes chunks together. Raises NotFound, StorageError, FormatError for
-    a line that is no conversation, InferenceError for texts that are too short.
+    They do so in proportion: the first few chunks are of all texts. Only what a model wrote itself
+    (.tokens) comes whole, however long the others are, as long as it is less than half. Chunks of
+    one plain text are llama-imatrix's. What is left of each text makes chunks together. Raises
+    NotFound, StorageError, FormatError for a line that is no conversation, InferenceError for texts
+    that are too short.
     """
     chunks: list[tuple[float, list[int]]] = []
     rest: list[int] = []
-    for path in texts:
-        tokens = _tokens(path, vocabulary, template)
-        n = len(tokens) // n_ctx
-        chunks += [((i + 0.5) / n, tokens[i * n_ctx : (i + 1) * n_ctx]) for i in range(n)]
+    read = [(path, _tokens(path, vocabulary, template)) for path in texts]
+    n_of = {path: len(tokens) // n_ctx for path, tokens in read}
+    n_own = sum(n for path, n in n_of.items() if path.suffix.lower() == TOKENS)
+    n_others = sum(n_of.values()) - n_own
+    own_places = 1.0  # in which part of all chunks they lie
+    if 2 * n_own < n_wanted < n_own + n_others:
+        own_places = (n_wanted - n_own) / n_others
+    for path, tokens in read:
+        n = n_of[path]
+        places = (own_places if path.suffix.lower() == TOKENS else 1.0) / max(1, n)
+        chunks += [((i + 0.5) * places, tokens[i * n_ctx : (i + 1) * n_ctx]) for i in range(n)]
         rest += tokens[n * n_ctx :]
     if len(texts) > 1:
         chunks += [(1, rest[i : i + n_ctx]) for i in range(0, len(rest) - n_ctx + 1, n_ctx)]
@@ -67,7 +80,7 @@ def split(
             hint="Choose a longer text, or the one that comes with Snug.",
         )
     chunks.sort(key=lambda chunk: chunk[0])
-    return [chunk for _, chunk in chunks]
+    return [chunk for _, chunk in chunks[: n_wanted or None]]
 
 
 def _tokens(path: Path, vocabulary: Vocabulary, template: str | None) -> list[int]:

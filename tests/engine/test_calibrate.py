@@ -411,6 +411,22 @@ def test_chunks_of_several_texts_alternate(tiny_gguf: Path, tmp_path: Path) -> N
     assert alone == [a * 100] * 5
 
 
+def test_what_a_model_wrote_comes_whole_beside_a_long_text(tiny_gguf: Path, tmp_path: Path) -> None:
+    model = finish(load_model(tiny_gguf))
+    long, own = tmp_path / "long.txt", tmp_path / "own.tokens"
+    long.write_text("a" * 4000, encoding="utf-8")
+    (a,), (b,) = (model.vocabulary.tokenize(letter) for letter in "ab")
+    own.write_text(json.dumps([b] * 300), encoding="utf-8")
+    few, all_of_them, fewer = (
+        [chunk[0] for chunk in split([long, own], model.vocabulary, None, 100, n_wanted)]
+        for n_wanted in (10, 0, 4)
+    )
+    model.close()
+    assert [few[:5].count(b), few[5:].count(b)] in ([1, 2], [2, 1])
+    assert (all_of_them.count(a), all_of_them.count(b)) == (40, 3)
+    assert fewer == [a] * 4  # three of them would be most of what is read
+
+
 def test_the_text_of_snug_is_conversations_prose_and_code(tiny_gguf: Path, tmp_path: Path) -> None:
     texts = {Path(text).name: Path(text).read_text(encoding="utf-8") for text in bundled_texts()}
     assert set(texts) == {"conversations.jsonl", "prose.txt", "code.txt"}
