@@ -26,6 +26,7 @@ _FILE_TYPES = {
     GgmlType.Q3_K: FileType.Q3_K_M,
     GgmlType.Q4_K: FileType.Q4_K_M,
     GgmlType.Q5_K: FileType.Q5_K_M,
+    GgmlType.MXFP4: FileType.MXFP4_MOE,
 }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from engine.errors import TooSmall
+from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile, Value, write_gguf
 from engine.quantize.allocate import Choice, Item
 from engine.quantize.budget import Budget, choosable, least_plan, padded_bytes, plan_within
 from engine.quantize.candidates import candidate_types
+from engine.source import ModelSource, open_source
+from tests.helpers.upstream import load_case, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def wide(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> GgufFile:
     return GgufFile.open(path)
 
 
-def items(source: GgufFile) -> list[Item]:
+def items(source: ModelSource) -> list[Item]:
     """All types of all tensors, wider ones of less cost."""
     return [
         Item(
@@ -53,6 +57,14 @@ def test_a_source_of_large_alignment_stays_in_any_budget(wide: GgufFile, tmp_pat
         out.unlink()
     with pytest.raises(TooSmall, match="the least is"):
         plan_within(wide, choices, Budget(least.size_bytes - 1))
+
+
+def test_most_of_gpt_oss_may_stay_as_it_comes(tmp_path: Path) -> None:
+    folder = write_checkpoint(load_case("gpt-oss"), tmp_path / "Tiny")
+    with closing(open_source(folder)) as source:
+        plan, _ = least_plan(source, items(source), Budget(1 << 30))
+        assert plan.metadata["general.file_type"].value == FileType.MXFP4_MOE
+        assert GgmlType.MXFP4 in {tensor.type for tensor in plan.tensors}
 
 
 def test_a_plan_that_is_too_large_is_never_made(tiny_gguf: Path) -> None:
