@@ -95,9 +95,10 @@ class Collector:
     def _wants(self, product: Product) -> bool:
         return self._look is not None and self._look.wants(product)
 
-    def _see(self, product: Product) -> None:
+    def _see(self, product: Product) -> bool:
         if self._look is not None and not self._context.abort.is_set:
             self._look.see(product)
+        return True
 
 
 class _Survey:

@@ -88,11 +88,12 @@ class Product:
 class Observer:
     """Shows the products of weight tensors to two functions while a context decodes.
 
-    `wants` is asked before a product is computed, and `see` gets it when it is. What they raise
-    ends the evaluation; `raise_error` raises it again outside of llama.cpp.
+    `wants` is asked before a product is computed, and `see` gets it when it is, and tells whether
+    the rest is to be computed, too. What they raise ends the evaluation; `raise_error` raises it
+    again outside of llama.cpp.
     """
 
-    def __init__(self, wants: Callable[[Product], bool], see: Callable[[Product], None]) -> None:
+    def __init__(self, wants: Callable[[Product], bool], see: Callable[[Product], bool]) -> None:
         self._wants = wants
         self._see = see
         self._error: BaseException | None = None
@@ -116,11 +117,10 @@ class Observer:
             product = Product(node, is_routed=op == b"MUL_MAT_ID")
             if is_asked:
                 return self._wants(product)
-            self._see(product)
+            return self._see(product)
         except BaseException as error:  # noqa: BLE001 - ctypes would print it and go on
             self._error = error
             return False
-        return True
 
 
 def _values(pointer: Any, dtype: str) -> NDArray[Any]:

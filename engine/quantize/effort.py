@@ -26,6 +26,8 @@ FEWEST_TO_JUDGE = 4
 FEWEST_RUNS = 9  # one for each kind of tensor in most models
 MOST_WITH_REFITS = 3e9
 MOST_READ_WHOLE = 2e9  # parameters; 4 GB in 16 bits, beside which others want memory too
+MOST_CORRECTED = 5e7  # parameters that "balanced" has time for: each input reads the text anew
+MOST_TWICE = 2e8  # parameters that are in memory twice for it, in F32
 PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
 
 
@@ -36,6 +38,7 @@ class Effort(msgspec.Struct, frozen=True):
     runs, those of one role in neighbouring layers go together. `sample_rows` of each tensor and
     `held_out` inputs tell what a type does to it. `sweeps` and `refits` are `round_rows`'s; `folds`
     tells whether scales are looked for that can move. The result is compared on `judge_chunks`.
+    `correct_chunks` are read for each input to find out what its matrices make up for, 0 = nothing.
     `reads_compact` lets a copy in 8 bits read all of this.
     """
 
@@ -49,6 +52,7 @@ class Effort(msgspec.Struct, frozen=True):
     refits: int
     folds: bool
     judge_chunks: int
+    correct_chunks: int = 0
     reads_compact: bool = False
     n_ctx: int = CHUNK_TOKENS
 
@@ -77,6 +81,7 @@ EFFORTS: dict[EffortName, Effort] = {
         refits=2,
         folds=False,
         judge_chunks=8,
+        correct_chunks=32,
     ),
     "best": Effort(
         chunks=0,
@@ -89,6 +94,7 @@ EFFORTS: dict[EffortName, Effort] = {
         refits=2,
         folds=True,
         judge_chunks=24,
+        correct_chunks=64,
     ),
 }
 """For small models; see `effort_for`."""
@@ -111,6 +117,8 @@ def effort_for(name: EffortName, n_parameters: int, n_ctx_train: int = 0) -> Eff
     usual += 2 * effort.judge_chunks
     if n_chunks < usual:
         effort = _reading(effort, n_chunks)
+    if size > MOST_CORRECTED or n_parameters > MOST_TWICE:
+        effort = msgspec.structs.replace(effort, correct_chunks=0)
     if n_parameters > MOST_READ_WHOLE:
         effort = msgspec.structs.replace(effort, reads_compact=True)
     if size > MOST_WITH_REFITS:
@@ -139,6 +147,7 @@ def _within(effort: Effort, n_ctx: int) -> Effort:
         own_chunks=times * effort.own_chunks,
         run_chunks=times * effort.run_chunks,
         judge_chunks=times * effort.judge_chunks,
+        correct_chunks=times * effort.correct_chunks,
     )
 
 
@@ -167,10 +176,11 @@ STAGES: Mapping[str, float] = MappingProxyType({
     "Letting it write": 0.1,
     "Calibrating": 0.14,
     "Looking at the tensors": 0.02,
-    "Finding out what matters": 0.26,
-    "Trying types": 0.26,
+    "Finding out what matters": 0.23,
+    "Trying types": 0.24,
     "Folding": 0.03,
     "Trying types again": 0.03,
+    "Correcting": 0.05,
     "Shrinking": 0.08,
     "Comparing": 0.03,
 })  # fmt: skip
@@ -181,6 +191,7 @@ What is left is for a result that is not good enough: others are written and com
 
 _ALL_CHUNKS = 150  # of the texts that come with Snug, about
 _WRITING = 4  # times the work of reading
+_INPUTS = 50  # of a small model, each of which two models read half way for
 _READ_PER_CORE = 30e9  # weights times tokens a second: what is below a server's is common
 _ROUNDED_PER_CORE = 2e6  # weights a second, in one sweep
 
@@ -192,6 +203,7 @@ def expected_seconds(effort: EffortName, n_weights: int) -> float:
     work = effort_for(effort, n_weights)
     runs = work.most_runs * work.run_chunks + 2 * work.judge_chunks
     n_chunks = (work.chunks or _ALL_CHUNKS) + _WRITING * work.own_chunks + runs
+    n_chunks += _INPUTS * work.correct_chunks
     reading = CHUNK_TOKENS * n_chunks / _READ_PER_CORE
     rounding = (work.sweeps + work.refits) / _ROUNDED_PER_CORE
     return n_weights * (reading + rounding) / n_cores()

@@ -147,7 +147,7 @@ class Making:
         encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores())
         quality = self._bench.load(judged, QualityReport) if self._job.judges else None
         if quality is None:
-            yield from self._write(name, path, chosen, encoder)
+            yield from self._write(name, path, chosen, care, encoder)
         if quality is None and self._job.judges:
             with self._timed(f"judging ({name})"):
                 quality = yield from self._judge(path)
@@ -157,10 +157,13 @@ class Making:
         return version
 
     def _write(
-        self, name: str, path: Path, chosen: Chosen, encoder: Encoder
+        self, name: str, path: Path, chosen: Chosen, care: Care, encoder: Encoder
     ) -> Generator[Step, None, None]:
         if path.exists():
             return
+        if care.feedback and self._effort.correct_chunks:
+            with self._timed(f"correcting ({name})"):
+                chosen = yield from self._study.corrected(chosen, care)
         with self._timed(f"rounding ({name})"):
             yield from write_model(
                 chosen.source,

@@ -79,7 +79,11 @@ def _place(tensor: str) -> tuple[str, str]:
 
 
 def _copies_bytes(job: ShrinkToSize, source: ModelSource, effort: Effort) -> int:
+    """What is read: copies of the model, and of what is found out of it for the second round."""
     whole = plan_of(source, is_compact=False).size_bytes if Path(job.source).is_dir() else 0
+    if effort.correct_chunks:
+        whole += 4 * sum(tensor.n_elements for tensor in source.tensors)
+        whole += statistics_bytes(source, 0)
     return whole + (plan_of(source, is_compact=True).size_bytes if effort.reads_compact else 0)
 
 

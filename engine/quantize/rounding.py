@@ -45,6 +45,8 @@ ENOUGH_TOKENS = 4
 """For each column: fewer than its second moment shows how columns go together only by chance."""
 MOST_DAMPING = 1e3
 """With more there is next to nothing left of how columns go together."""
+PANEL = 64
+"""Columns that are solved for at once."""
 
 
 class Curvature(msgspec.Struct, frozen=True):
@@ -111,6 +113,30 @@ class Curvature(msgspec.Struct, frozen=True):
         order = np.broadcast_to(np.arange(width, dtype=np.int32), shape)
         ones = np.ones(shape, np.float32)
         return cls(np.ascontiguousarray(one), np.ascontiguousarray(order), one.copy(), ones)
+
+    def solve(self, right: NDArray[np.float32], n_threads: int = 1) -> NDArray[np.float32]:
+        """Return `right` times the inverse of the damped moment, [m, n], if that is one block.
+
+        The moment over the mean of its diagonal, that is. With its columns in `order` it is
+        F P F^T, F the upper triangle of `feedback` with a diagonal of ones, P that of `pivots`.
+        """
+        import numpy as np
+
+        order, factor, n = self.order[0], self.feedback[0], self.order.shape[1]
+        x = np.ascontiguousarray(right.T[order])  # [n, m]
+        panels = [(first, min(n, first + PANEL)) for first in range(0, n, PANEL)]
+        for first, last in reversed(panels):
+            x[first:last] -= product(factor[first:last, last:], x[last:], n_threads)
+            for k in range(last - 2, first - 1, -1):
+                x[k] -= product(factor[k : k + 1, k + 1 : last], x[k + 1 : last])[0]
+        x /= self.pivots[0][:, np.newaxis]
+        for first, last in panels:
+            x[first:last] -= product(factor[:first, first:last].T, x[:first], n_threads)
+            for k in range(first + 1, last):
+                x[k] -= product(factor[first:k, k : k + 1].T, x[first:k])[0]
+        solved = np.empty_like(x)
+        solved[order] = x
+        return np.ascontiguousarray(solved.T)
 
     def _factor(self, i: int, moment: NDArray[np.float32], damping: float, n_threads: int) -> None:
         import numpy as np

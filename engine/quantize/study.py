@@ -38,6 +38,7 @@ from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
     from engine.llama.model import Model
+    from engine.quantize.choice import Chosen
     from engine.quantize.fold import InputStatistics
     from engine.source import ModelSource
 
@@ -68,7 +69,8 @@ class Study:
         Raises OutOfMemory if it cannot be read in memory.
         """
         reading = plan_of(self._source, is_compact=self._effort.reads_compact)
-        require_memory(reading.size_bytes)
+        twice = 8 * sum(tensor.n_elements for tensor in self._source.tensors)
+        require_memory(max(reading.size_bytes, twice if self._effort.correct_chunks else 0))
         self.model = Path(path)
         if self.model.is_dir():
             self.model = self._bench.path(MODEL)
@@ -172,8 +174,7 @@ class Study:
             except BaseException:
                 model.close()
                 raise
-            n = min(self._effort.run_chunks, len(chunks))
-            some = [chunks[i * len(chunks) // n] for i in range(n)]
+            some = spread(chunks, self._effort.run_chunks)
             folder = self._bench.folder
             runs = Sensitivities(
                 self._source, loaded, model, some, encoder, self._n_threads, folder
@@ -195,6 +196,15 @@ class Study:
                 split, texts, model.vocabulary, model.chat_template, self._effort.n_ctx
             )
             return (yield from wait(work, Progress("Reading the texts", 0, None, "tokens")))
+
+    def corrected(self, chosen: Chosen, care: Care) -> Generator[Step, None, Chosen]:
+        """The same, to be rounded with `care`, where each matrix makes up for what was lost."""
+        from engine.quantize.correct import correct
+
+        def some(model: Model) -> Generator[Step, None, list[list[int]]]:
+            return spread((yield from self._chunks(model)), self._effort.correct_chunks)
+
+        return (yield from correct(chosen, care, some, self._bench, self._n_threads))
 
     def folds(
         self, statistics: Statistics, types: Mapping[str, GgmlType]
@@ -301,6 +311,12 @@ def grouped(tensors: Sequence[TensorInfo], most: int) -> list[list[TensorInfo]]:
         roles.setdefault(role_of(tensor.name), []).append(tensor)
     n_bands = max(1, most // len(roles))
     return [band for role in roles.values() for band in _bands(role, n_bands)]
+
+
+def spread(chunks: Sequence[list[int]], most: int) -> list[list[int]]:
+    """At most so many of `chunks`, from all of them."""
+    n = min(most, len(chunks))
+    return [chunks[i * len(chunks) // n] for i in range(n)]
 
 
 def names_of(group: Iterable[TensorInfo]) -> tuple[str, ...]:

@@ -157,7 +157,10 @@ class Case:
                 folds=self._effort.folds,
             )
         )
-        yield "all", chooser.within(budget), self._care
+        chosen = chooser.within(budget)
+        if self._effort.correct_chunks:
+            chosen = finish(self._study.corrected(chosen, self._care))
+        yield "all", chosen, self._care
 
     def write(self, chosen: Chosen, care: Care, out: Path) -> None:
         write_chosen(chosen, care, out, self._n_threads)

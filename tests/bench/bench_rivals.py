@@ -122,6 +122,8 @@ class Snug:
             )
         )
         chosen = measured.within(budget)
+        if self._effort.correct_chunks:
+            chosen = finish(self._study.corrected(chosen, care))
         out = self._bench.path("out.gguf")
         write_chosen(chosen, care, out, self._n_threads)
         return out

@@ -239,6 +239,11 @@ def shrinking(shape: Shape, effort: Effort) -> float:
     return rounding(shape, effort) + factoring(shape)
 
 
+def correcting(shape: Shape, effort: Effort) -> float:
+    """Two models read for each input, half of what they are."""
+    return n_read(shape, effort.correct_chunks) * (4 * shape.n_layers + 1)
+
+
 def weights(shape: Shape, _effort: Effort) -> float:
     return shape.n_parameters
 
@@ -249,6 +254,7 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
     "Looking at the tensors": lambda shape, _: sum(n_cols for _, n_cols, _ in shape.matrices),
     "Finding out what matters": finding,
     "Trying types": trying,
+    "Correcting": correcting,
     "Shrinking": shrinking,
     "Comparing": lambda shape, effort: n_read(shape, 2 * effort.judge_chunks),
 }

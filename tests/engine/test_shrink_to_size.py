@@ -62,6 +62,7 @@ LITTLE = Effort(
     refits=0,
     folds=False,
     judge_chunks=1,
+    correct_chunks=1,
 )
 KEPT = {"own-words.tokens", "statistics.gguf", "matters.json", "errors.json"}
 STAGES = (
@@ -69,6 +70,7 @@ STAGES = (
     "Calibrating",
     "Finding out what matters",
     "Trying types",
+    "Correcting",
     "Shrinking",
 )
 
