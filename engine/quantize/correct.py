@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from engine.source import ModelSource
 
 EMBEDDING = "token_embd.weight"
-"""Every input comes from its rows: it is rounded first, also where it is the output, too."""
 CHUNK_ELEMENTS = 2**19
 
 
@@ -82,65 +81,70 @@ def _corrections(
         floats = _in_floats(chosen.source)
         yield from write_model(chosen.source, floats, str(twin), "Preparing the model", n_threads)
     with ExitStack() as stack:
-        original = yield from load_model(twin)
-        stack.callback(original.close)
+        original = stack.enter_context(closing((yield from load_model(twin))))
         chunks = yield from texts(original)
-        rounded = yield from load_model(twin, is_copied=True)
-        stack.callback(rounded.close)
-        correction = Correction(chosen, care, chunks, n_threads, original, rounded)
+        rounded = stack.enter_context(closing((yield from load_model(twin, is_copied=True))))
+        if rounded.vocabulary.adds_bos:
+            chunks = [[rounded.vocabulary.bos, *chunk[1:]] for chunk in chunks]
+        n_ctx = len(chunks[0])
+        with closing(Collector(rounded, n_ctx, n_threads)) as surveyor:
+            inputs = surveyor.survey(chunks[0])
+        pair = Pair(
+            *(
+                stack.enter_context(closing(InputReader(model, n_ctx, n_threads)))
+                for model in (original, rounded)
+            )
+        )
+        correction = Correction(chosen, care, pair, LoadedWeights(rounded), n_threads)
         stack.callback(correction.close)
-        files = yield from correction.run(bench, name)
+        files = yield from correction.run(inputs, chunks, bench, name)
     twin.unlink(missing_ok=True)
     return {tensor: path.name for tensor, path in files.items()}
 
 
+class Pair(NamedTuple):
+    """The same model twice."""
+
+    original: InputReader
+    rounded: InputReader
+
+
 class Correction:
-    """The two models at work; `close` it, and then them."""
+    """Rounds one of `pair`, whose `weights` are in F32, as `chosen` is; `close` it at the end."""
 
     def __init__(
-        self,
-        chosen: Chosen,
-        care: Care,
-        chunks: Sequence[Sequence[int]],
-        n_threads: int,
-        original: Model,
-        rounded: Model,
+        self, chosen: Chosen, care: Care, pair: Pair, weights: LoadedWeights, n_threads: int
     ) -> None:
-        """`original` and `rounded` are the same, in F32; the latter was loaded `is_copied`."""
         self._chosen = chosen
+        self._pair = pair
+        self._weights = weights
         self._n_threads = n_threads or n_cores()
         self._encoder = Encoder(chosen.statistics, care, self._n_threads)
         self._source_of = {tensor.name: tensor for tensor in chosen.source.tensors}
         self._type_of = {tensor.name: tensor.type for tensor in chosen.plan.tensors}
-        self._chunks = [list(chunk) for chunk in chunks]
-        if rounded.vocabulary.adds_bos:
-            for chunk in self._chunks:
-                chunk[0] = rounded.vocabulary.bos
-        n_ctx = len(self._chunks[0])
-        with closing(Collector(rounded, n_ctx, n_threads)) as surveyor:
-            self._inputs = surveyor.survey(self._chunks[0])
-        self._weights = LoadedWeights(rounded)
-        self._original = InputReader(original, n_ctx, n_threads)
-        self._rounded = InputReader(rounded, n_ctx, n_threads)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="correct")
 
-    def run(self, bench: Workbench, name: str) -> Generator[Step, None, dict[str, Path]]:
-        """Round all tensors in their order; returns the files of what is corrected."""
-        plain = [one for one in self._inputs if not one.is_routed and one.n_matrices == 1]
-        plain = [one for one in plain if EMBEDDING not in one.tensors and self._is_whole(one)]
+    def run(
+        self,
+        inputs: Sequence[Input],
+        chunks: Sequence[Sequence[int]],
+        bench: Workbench,
+        name: str,
+    ) -> Generator[Step, None, dict[str, Path]]:
+        """Round all tensors in the order of `inputs`; returns the files of what is corrected."""
+        plain = [one for one in inputs if self._is_correctable(one)]
         correctable = {tensor for one in plain for tensor in one.tensors}
         files: dict[str, Path] = {}
+        begun = Progress("Correcting", 0, len(plain), "steps")
         for tensor in self._source_of.values():
             if tensor.name not in correctable:
-                yield from self._round(
-                    tensor, files, Progress("Correcting", 0, len(plain), "steps")
-                )
+                yield from self._round(tensor, files, begun)
         for done, one in enumerate(plain):
             meanwhile = Progress("Correcting", done, len(plain), "steps")
-            tensors = [self._source_of[t] for t in one.tensors if not self._type_of[t].is_float]
+            tensors = [self._source_of[t] for t in one.tensors if self._is_rounded(t)]
             file = bench.path(f"{name}-{done}.npy")
             if tensors and not file.exists():
-                replace_bytes(file, _as_file((yield from self._look(one, meanwhile))))
+                replace_bytes(file, _as_file((yield from self._look(one, chunks, meanwhile))))
             files |= dict.fromkeys((tensor.name for tensor in tensors), file)
             for tensor in tensors:
                 yield from self._round(tensor, files, meanwhile)
@@ -148,28 +152,38 @@ class Correction:
 
     def close(self) -> None:
         self._thread.shutdown()
-        self._original.close()
-        self._rounded.close()
 
-    def _is_whole(self, one: Input) -> bool:
-        """Whether all its columns are known together, and tensors of that name are written."""
-        return one.n_block == one.n_cols and all(tensor in self._type_of for tensor in one.tensors)
+    def _is_correctable(self, one: Input) -> bool:
+        """Whether it is that of whole matrices that are written, and not of the embedding.
 
-    def _look(self, one: Input, meanwhile: Progress) -> Generator[Step, None, NDArray[np.float32]]:
+        Every input comes from the rows of that: it is rounded first, also where it is the output.
+        """
+        is_whole = one.n_block == one.n_cols and one.n_matrices == 1 and not one.is_routed
+        known = all(tensor in self._type_of for tensor in one.tensors)
+        return is_whole and known and EMBEDDING not in one.tensors
+
+    def _is_rounded(self, tensor: str) -> bool:
+        """Whether the file will hold it in another type than it comes in."""
+        target = self._type_of.get(tensor)
+        return not (target is None or target.is_float or target is self._source_of[tensor].type)
+
+    def _look(
+        self, one: Input, chunks: Sequence[Sequence[int]], meanwhile: Progress
+    ) -> Generator[Step, None, NDArray[np.float32]]:
         """Let both models read, and return the correction of the matrices of `one`."""
         moments = Moments(one.n_cols, self._n_threads)
-        for chunk in self._chunks:
+        for chunk in chunks:
             future = self._thread.submit(self._add, moments, chunk, one.name)
             yield from wait(future, meanwhile, self._interrupt)
         return (yield from wait(self._thread.submit(moments.correction), meanwhile))
 
     def _add(self, moments: Moments, chunk: Sequence[int], tensor: str) -> None:
-        original = self._original.read(chunk, tensor)
-        moments.add(original, self._rounded.read(chunk, tensor))
+        original = self._pair.original.read(chunk, tensor)
+        moments.add(original, self._pair.rounded.read(chunk, tensor))
 
     def _interrupt(self) -> None:
-        self._original.interrupt()
-        self._rounded.interrupt()
+        self._pair.original.interrupt()
+        self._pair.rounded.interrupt()
 
     def _round(
         self, tensor: TensorInfo, files: dict[str, Path], meanwhile: Progress
@@ -177,9 +191,9 @@ class Correction:
         """Give the rounded model what its file will hold of `tensor`."""
         import numpy as np
 
-        target = self._type_of.get(tensor.name)
-        if target is None or target.is_float or tensor.name not in self._weights:
+        if tensor.name not in self._weights or not self._is_rounded(tensor.name):
             return
+        target = self._type_of[tensor.name]
         source = CorrectedSource(self._chosen.source, files)
 
         def encoded(start: int, stop: int) -> NDArray[np.float32]:
