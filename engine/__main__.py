@@ -1,4 +1,6 @@
-"""`python -m engine`: the command line, or with the word `worker` the child of the window."""
+"""`python -m engine`: the command line; with the word `worker` the child of the window, with
+`probe` one that tries a module of llama.cpp.
+"""
 
 import sys
 
@@ -6,6 +8,10 @@ import sys
 def main() -> int:
     if sys.argv[1:] == ["worker"]:
         from engine.worker import main as run
+    elif sys.argv[1:2] == ["probe"]:
+        from engine.llama.probe import main as try_module
+
+        return try_module(*sys.argv[2:])
     else:
         from engine.cli import main as run
     return run()

@@ -7,19 +7,16 @@ them to its own thread.
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from engine import protocol
+from engine import gpu_modules, processes, protocol
 from engine.errors import (
     DeviceLost,
     EngineError,
@@ -131,21 +128,23 @@ class Worker:
         cls,
         on_exit: Callable[[EngineError | None], None] | None = None,
         *,
+        device: str = processes.AUTO,
         command: list[str] | None = None,
     ) -> Worker:
         """Start a worker and return at once; jobs may be given before it is ready.
 
+        It computes on `device`: "auto", "cpu", or one by its name.
         `on_exit` is called on the reader thread when the process has ended: with None after
         `stop()`, else with the reason.
         """
         process = subprocess.Popen(
-            command or worker_command(),
+            command or processes.command("worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Not the user's folder: llama.cpp would run what it finds there as a backend.
-            cwd=Path(__file__).parent,
-            env=worker_environment(),
+            cwd=processes.FOLDER,
+            env=processes.environment(device),
             # On Windows a console program would open a black window beside ours.
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
@@ -274,6 +273,9 @@ class Worker:
 
     def _end(self, exit_status: int) -> None:
         reason = explain_death(exit_status, list(self.log_tail))
+        is_unexplained = isinstance(reason, WorkerCrashed | DeviceLost)
+        has_crashed = is_unexplained and processes.is_crash(exit_status)
+        gpu_modules.hear_of_end(self.pid, has_crashed=has_crashed)
         with self._lock:
             self._death = reason
             open_calls = list(self._calls.values())
@@ -305,28 +307,6 @@ def _not_text(job: Any, error: UnicodeEncodeError) -> EngineError:
         hint="Rename it, then try again.",
         details=details,
     )
-
-
-def worker_command() -> list[str]:
-    """The absolute command line of a worker, in a checkout and in a package (one folder)."""
-    if getattr(sys, "frozen", False):
-        program = Path(sys.executable)
-        return [str(program.with_name("snug-engine").with_suffix(program.suffix)), "worker"]
-    return [sys.executable, "-P", "-m", "engine", "worker"]
-
-
-def worker_environment() -> dict[str, str]:
-    """Ours, without what would load a stranger's library, start a debugger or tell on the user.
-
-    Where weights are kept in huge pages (Linux, glibc 2.35), writing is 2 to 3 % faster.
-    """
-    environment = {k: v for k, v in os.environ.items() if k != "GGML_BACKEND_PATH"}
-    ours = {
-        "GGML_NO_BACKTRACE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
-    }
-    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | environment | ours
 
 
 DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import ClassVar
 
-from engine.hardware import Computer, detect
+from engine import gpu_modules
+from engine.hardware import Computer
 from engine.jobs import Job, Step
 
 
 class Detect(Job, frozen=True):
-    """The window asks a worker: it loads no llama.cpp itself."""
+    """The window asks a worker: it loads no llama.cpp itself.
+
+    `tries_again`: also what crashed or hung when it was tried before.
+    """
 
     Result: ClassVar = Computer
 
+    tries_again: bool = False
+
     def run(self) -> Generator[Step, None, Computer]:
-        from engine.llama.ggml import devices
+        from engine.llama.devices import computer
 
         yield from ()
-        return detect(devices())
+        if self.tries_again:
+            gpu_modules.forget()
+        return computer()

@@ -16,6 +16,8 @@ from typing import Literal
 
 import msgspec
 
+from engine.words import format_bytes
+
 DeviceKind = Literal["cpu", "gpu", "igpu", "accelerator"]
 
 # Flags that matter to ggml's kernels, as the systems spell them -> as people spell them.
@@ -62,7 +64,8 @@ class Cpu(msgspec.Struct, frozen=True):
 class Device(msgspec.Struct, frozen=True):
     """One entry of ggml's device list; memory in bytes, 0 where ggml does not say.
 
-    `shares_main_memory`: what it holds is taken from main memory, as on a Mac.
+    `shares_main_memory`: what it holds is taken from main memory, as on a Mac. `backend` computes
+    on it; `driver` is empty where nothing is told of it.
     """
 
     name: str
@@ -71,6 +74,23 @@ class Device(msgspec.Struct, frozen=True):
     memory_total_bytes: int
     memory_free_bytes: int
     shares_main_memory: bool = False
+    backend: str = ""
+    driver: str = ""
+
+    @property
+    def is_graphics(self) -> bool:
+        return self.kind in ("gpu", "igpu")
+
+    def about(self) -> str:
+        """Its backend, memory and driver, as far as they are known."""
+        parts = [self.backend] if self.backend else []
+        if self.memory_total_bytes:
+            parts.append(f"{format_bytes(self.memory_total_bytes)} memory")
+        if self.memory_free_bytes:
+            parts.append(f"{format_bytes(self.memory_free_bytes)} free")
+        if self.driver:
+            parts.append(f"driver {self.driver}")
+        return ", ".join(parts)
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -80,13 +100,42 @@ class Backend(msgspec.Struct, frozen=True):
     file: str
 
 
+class Unused(msgspec.Struct, frozen=True):
+    """A backend that nothing is computed on, and why not, as a sentence.
+
+    `is_quarantined`: it crashed or hung, and is not tried again until someone says so.
+    """
+
+    name: str
+    reason: str
+    is_quarantined: bool = False
+    details: str = ""
+
+
+class Graphics(msgspec.Struct, frozen=True):
+    """What models could be computed on beside the processor, used or not.
+
+    `notice` tells what the user would not expect of what is used, and is empty if there is nothing.
+    """
+
+    devices: tuple[Device, ...] = ()
+    unused: tuple[Unused, ...] = ()
+    notice: str = ""
+
+
 class Computer(msgspec.Struct, frozen=True):
-    """What there is to run a model on; `memory_available_bytes` can be taken without swapping."""
+    """What there is to run a model on; `memory_available_bytes` can be taken without swapping.
+
+    `devices` are those that models are computed on now. `cpu_variant` names which of llama.cpp's
+    modules for processors is used, where there are several.
+    """
 
     memory_total_bytes: int
     memory_available_bytes: int
     cpu: Cpu
     devices: tuple[Device, ...] = ()
+    graphics: Graphics = Graphics()
+    cpu_variant: str = ""
 
     @property
     def gpus(self) -> tuple[Device, ...]:

@@ -56,6 +56,8 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """Weights, cache and buffers as predicted before loading."""
     taken: dict[str, int] = {}
     """The same by device, as llama.cpp counts them now; empty where it does not tell."""
+    notice: str = ""
+    """What about the graphics is not as the user would expect."""
 
     @property
     def taken_bytes(self) -> int:

@@ -48,7 +48,7 @@ class SelfTest(Job, frozen=True):
 
     def run(self) -> Generator[Step, None, SelfTested]:
         from engine.llama.backends import backends, shared_libraries
-        from engine.llama.ggml import devices
+        from engine.llama.devices import devices
         from engine.llama.library import library
         from engine.llama.session import Session
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from engine.alone import alone
 from engine.folders import folders
 
 log = logging.getLogger(__name__)
@@ -31,6 +30,8 @@ class Settings(NamedTuple):
     theme: Literal["system", "light", "dark"] = "system"
     n_threads: int = 0
     """0: the engine chooses."""
+    device: str = "auto"
+    """What models are computed on: "auto", "cpu", or the name of a device."""
     added_models: tuple[str, ...] = ()
     """Models and checkpoint folders outside the models folder, absolute paths."""
     last_model: str = ""
@@ -45,6 +46,8 @@ class Settings(NamedTuple):
     """Once a day Snug asks whether there is a newer version."""
     dismissed_update: str = ""
     """The version that the user does not want to hear of again."""
+    dismissed_notice: str = ""
+    """What was last told about the graphics, and need not be told again."""
     window_geometry: str = ""
     """What QWidget.saveGeometry gave, in base64."""
 
@@ -75,6 +78,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "theme": lambda value: value in ("system", "light", "dark"),
     "models_folder": lambda value: _is_text(value) and value and "\0" not in value,
     "n_threads": lambda value: type(value) is int and value >= 0,
+    "device": lambda value: _is_text(value) and value,
     "added_models": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "last_model": _is_text,
     "n_ctx": lambda value: type(value) is int and value >= 0,
@@ -82,6 +86,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "download_limit": lambda value: type(value) is int and value >= 0,
     "looks_for_updates": lambda value: isinstance(value, bool),
     "dismissed_update": _is_text,
+    "dismissed_notice": _is_text,
     "window_geometry": _is_text,
 }
 
@@ -109,7 +114,7 @@ class SettingsFile:
         self.problem = ""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(self.path.with_suffix(".lock")):
+            with alone(self.path.with_suffix(".lock")):
                 now = self._read() or before
                 self.value = _merged(before, now, changes)
                 self._write()
@@ -169,19 +174,3 @@ def _merged(before: Settings, now: Settings, changes: dict[str, Any]) -> Setting
             kept = [item for item in value if item in new or item not in old]
             merged[name] = (*kept, *(x for x in new if x not in old and x not in value))
     return now._replace(**merged)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is here; where the disk knows no locks, go on at once."""
-    with path.open("ab") as file:
-        with suppress(OSError):
-            if sys.platform == "win32":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from engine import protocol
+from engine import gpu_modules, protocol
 from engine.calibrate.job import Calibrate
 from engine.convert.job import Convert
 from engine.convert.lora.job import ConvertAdapter
@@ -215,6 +215,7 @@ def main() -> int:
     out = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     _be_the_first_to_go()
+    gpu_modules.take_back()  # for one of the same number that is gone
     worker = Worker(out)
     worker.send(Ready(protocol.VERSION, os.getpid()))
     worker.serve(sys.stdin.buffer)

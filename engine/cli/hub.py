@@ -15,7 +15,7 @@ def search(args: argparse.Namespace) -> Any:
     from engine.fit.rough import room_bytes
     from engine.hardware import detect
     from engine.hub.search import Search
-    from engine.llama.ggml import devices
+    from engine.llama.devices import devices
 
     offline = settings_file().value.is_offline
     usable = room_bytes(detect(devices())) if args.fits else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -12,24 +12,39 @@ from engine.cli.library import settings_file
 from engine.cli.progress import run_job
 from engine.words import format_bytes
 
+if TYPE_CHECKING:
+    from engine.hardware import Computer
+
 
 def devices(args: argparse.Namespace) -> Any:
-    from engine import hardware
-    from engine.llama import ggml
+    from engine.detect import Detect
 
-    computer = hardware.detect(ggml.devices())
+    computer: Computer = run_job(Detect(args.try_again), args)
     if not args.json:
         print(computer.sentence())
         cpu = computer.cpu
         print(f"Processor  {cpu.model}, {cpu.physical_cores} cores, {cpu.logical_cores} threads")
         print(f"           {' '.join(cpu.instruction_sets)}")
+        if computer.cpu_variant:
+            print(f"           computes with the variant {computer.cpu_variant}")
         total, free = computer.memory_total_bytes, computer.memory_available_bytes
         print(f"Memory     {total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB available")
-        for device in (d for d in computer.devices if d.kind != "cpu"):
-            sizes = f"{format_bytes(device.memory_total_bytes)}, "
-            sizes += f"{format_bytes(device.memory_free_bytes)} free"
-            print(f"Device     {device.name} ({device.kind}): {device.description}, {sizes}")
+        _print_graphics(computer)
     return computer
+
+
+def _print_graphics(computer: Computer) -> None:
+    used = {device.name for device in computer.devices}
+    for device in computer.graphics.devices:
+        state = "" if device.name in used else " (not used)"
+        print(f"{device.name:10} {device.description}{state}")
+        print(f"           {device.about()}")
+    for unused in computer.graphics.unused:
+        print(f"{unused.name:10} {unused.reason}")
+    if computer.graphics.notice:
+        print(computer.graphics.notice)
+    if any(unused.is_quarantined for unused in computer.graphics.unused):
+        print("To try again what crashed or hung: snug-engine devices --try-again")
 
 
 def selftest(args: argparse.Namespace) -> Any:

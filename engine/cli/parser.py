@@ -51,10 +51,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub = verb("try", try_out, "Shrink a model for this computer, say what it cost, and chat.")
     sub.add_argument("source", type=Path, nargs="?", default=starter.MODEL)
     sub.add_argument("--folder", type=Path, default=Path(), help="for the shrunk model")
+    _add_device(sub)
 
-    verb("devices", devices, "Show this computer: memory, processor, graphics.")
+    sub = verb("devices", devices, "Show this computer: memory, processor, graphics.")
+    sub.add_argument(
+        "--try-again", action="store_true", help="also what crashed or hung when it was tried"
+    )
+    _add_device(sub)
 
-    verb("selftest", selftest, "Try this installation: what is here, and what it answers.")
+    sub = verb("selftest", selftest, "Try this installation: what is here, and what it answers.")
+    _add_device(sub)
 
     sub = verb("inspect", inspect, "Say what a GGUF file or a checkpoint folder is.")
     sub.add_argument("model", type=Path)
@@ -63,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", help="a GGUF file, or OWNER/NAME:TYPE (or :FILE) on the hub")
     sub.add_argument("--ctx", type=_count, default=0, help="tokens of context; 0 = what fits")
     sub.add_argument("--kv", choices=get_args(KvType), help="type of the KV cache")
+    _add_device(sub)
 
     sub = verb("recommend", recommend, "Say which type to shrink a model to, and why.")
     sub.add_argument("source", type=Path)
@@ -70,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--machine", type=Path, metavar="FILE", help="another computer, as `devices --json` has it"
     )
+    _add_device(sub)
 
     _add_hub_verbs(verb)
     _add_library_verbs(verbs)
@@ -100,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("-c", "--context", "--ctx", type=_count, default=0, help="0 = what fits")
     sub.add_argument("--anyway", action="store_true", help="load it although it seems not to fit")
     sub.add_argument("-t", "--threads", type=_count, default=0)
+    _add_device(sub)
 
     _add_measuring_verbs(verb)
     return parser
@@ -146,6 +155,7 @@ def _add_shrink_verb(verb: Callable[..., Any]) -> None:
         "--pin", type=pin, action="append", default=[], metavar="REGEX=TYPE", help="of tensors"
     )
     sub.add_argument("-t", "--threads", type=_count, default=0)
+    _add_device(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
     add_lora_options(sub, _scale)
     sub.set_defaults(refuse=sub.error)
@@ -157,6 +167,7 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("-p", "--n-prompt", type=_count, default=512)
     sub.add_argument("-n", "--n-generate", type=_count, default=128)
     sub.add_argument("-t", "--threads", type=_count, default=0)
+    _add_device(sub)
     sub.add_argument("-r", "--repetitions", type=_positive, default=3)
 
     sub = verb("calibrate", calibrate, "Let a model read, and keep what shrinking it well needs.")
@@ -168,6 +179,7 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--chunks", type=_count, default=0, help="0 = the whole text")
     sub.add_argument("-c", "--context", "--ctx", type=_count, default=512)
     sub.add_argument("-t", "--threads", type=_count, default=0)
+    _add_device(sub)
     sub.add_argument("--overwrite", action="store_true", help="replace a file of that name")
 
     sub = verb("quality", quality, "Compare a model with the one it was made from, on a text.")
@@ -179,6 +191,7 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--kv", choices=get_args(KvType), default="f16", help="the KV cache's type")
     sub.add_argument("--probes", action="store_true", help="ask both small questions, too")
     sub.add_argument("--gate", type=_gate, default="off", metavar="LIMITS", help=_GATE)
+    _add_device(sub)
 
     sub = verb("ladder", ladder, "Shrink a model with each named method, and compare them.")
     sub.add_argument("source", type=Path, help="a checkpoint folder or a 16/32-bit GGUF file")
@@ -190,6 +203,16 @@ def _add_measuring_verbs(verb: Callable[..., Any]) -> None:
     sub.add_argument("--chunks", type=_count, default=0, help="to judge on; 0 = the whole text")
     sub.add_argument("--folder", type=Path, help="to work in; default: that of temporary files")
     sub.add_argument("-t", "--threads", type=_count, default=0)
+    _add_device(sub)
+
+
+def _add_device(sub: Any) -> None:
+    sub.add_argument(
+        "--device",
+        default="",
+        metavar="auto|cpu|NAME",
+        help="to compute on; default: as in Settings; names: see the verb devices",
+    )
 
 
 def _add_hub_verbs(verb: Callable[..., Any]) -> None:

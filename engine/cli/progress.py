@@ -60,12 +60,19 @@ class ProgressBar:
         return line
 
 
+def start_worker(args: argparse.Namespace) -> Worker:
+    """A worker that computes on what the command line names, else on what Settings do."""
+    from engine.cli.library import settings_file
+
+    return Worker.start(device=getattr(args, "device", "") or settings_file().value.device)
+
+
 def run_job(job: Any, args: argparse.Namespace) -> Any:
     """Run a job to its end, with a progress bar unless the output is for a script.
 
     In a child process: a model file that makes llama.cpp abort must end in a sentence here too.
     """
-    worker = Worker.start()
+    worker = start_worker(args)
     try:
         with ProgressBar(sys.stderr) as bar:
             return worker.finish(job, None if args.json else bar.show)

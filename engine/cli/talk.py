@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from engine.cli.progress import ProgressBar, run_job
+from engine.cli.progress import ProgressBar, run_job, start_worker
 from engine.client import Worker
 from engine.errors import InferenceError
 from engine.jobs import Step
@@ -23,7 +23,7 @@ def chat(args: argparse.Namespace) -> Any:
     from engine.inference import Load, LoadSettings
 
     settings = LoadSettings(n_ctx=args.context, n_threads=args.threads, anyway=args.anyway)
-    worker = Worker.start()
+    worker = start_worker(args)
     try:
         with ProgressBar(sys.stderr) as bar:
             load = Load(str(args.model.absolute()), settings)

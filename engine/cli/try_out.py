@@ -28,7 +28,7 @@ def try_out(args: argparse.Namespace) -> Any:
     results = {}
     for command in commands(source, recipe, args.folder.absolute()):
         step = build_parser().parse_args(command)
-        step.json = args.json
+        step.json, step.device = args.json, args.device
         if not args.json:
             print(f"\n$ snug-engine {shlex.join(command)}", flush=True)
         results[command[0]] = step.verb(step)

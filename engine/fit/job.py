@@ -90,7 +90,7 @@ class Fit(Job, frozen=True):
         from engine.fit.speed import tokens_per_second
         from engine.ggml_types import GgmlType
         from engine.hardware import detect
-        from engine.llama.ggml import devices
+        from engine.llama.devices import devices
         from engine.llama.kernels import weight_bandwidth
         from engine.llama.memory import probes_of
         from engine.llama.threads import default_n_threads

@@ -111,6 +111,7 @@ class Context:
         status = self._c.llama_decode(self._handle, self._batch)
         if self._observer:
             self._observer.raise_error()
+        self._library.take_back()
         if status == 0:
             self.tokens.extend(tokens)
             return True

@@ -1,4 +1,4 @@
-"""ggml's own arithmetic on rows of numbers, and its list of devices.
+"""ggml's own arithmetic on rows of numbers.
 
 Every function may be called from several threads at once: ctypes lets go of the GIL meanwhile.
 """
@@ -6,25 +6,15 @@ Every function may be called from several threads at once: ctypes lets go of the
 from __future__ import annotations
 
 import ctypes
-import platform
-import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from engine.errors import UnsupportedTensor
 from engine.ggml_types import GgmlType
-from engine.hardware import Device
 from engine.llama.library import library
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_KINDS: dict[int, Literal["cpu", "gpu", "igpu", "accelerator"]] = {
-    0: "cpu",
-    1: "gpu",
-    2: "igpu",
-    3: "accelerator",
-}
 
 
 class _TypeTraits(ctypes.Structure):
@@ -138,30 +128,3 @@ def _not_finite(ggml_type: GgmlType) -> UnsupportedTensor:
         f"A tensor holds numbers that {ggml_type.name} cannot store (infinite, or not a number).",
         hint="The file is damaged or was not converted well: get it again.",
     )
-
-
-def devices() -> tuple[Device, ...]:
-    """Return what ggml can compute on, with the memory that is free on each right now."""
-    function, pointer = library().function, ctypes.c_void_p
-    count = function("ggml_backend_dev_count", ctypes.c_size_t)
-    get = function("ggml_backend_dev_get", pointer, ctypes.c_size_t)
-    name = function("ggml_backend_dev_name", ctypes.c_char_p, pointer)
-    description = function("ggml_backend_dev_description", ctypes.c_char_p, pointer)
-    kind = function("ggml_backend_dev_type", ctypes.c_int, pointer)
-    size_pointer = ctypes.POINTER(ctypes.c_size_t)
-    memory = function("ggml_backend_dev_memory", None, pointer, size_pointer, size_pointer)
-    found = []
-    for device in map(get, range(count())):
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        memory(device, ctypes.byref(free), ctypes.byref(total))
-        found.append(
-            Device(
-                name=name(device).decode("utf-8", "replace"),
-                description=description(device).decode("utf-8", "replace"),
-                kind=_KINDS.get(kind(device), "accelerator"),
-                memory_total_bytes=total.value,
-                memory_free_bytes=free.value,
-                shares_main_memory=sys.platform == "darwin" and platform.machine() == "arm64",
-            )
-        )
-    return tuple(found)

@@ -17,6 +17,13 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from engine import gpu_modules
+from engine.graphics_cards import cards
+from engine.hardware import Device
+from engine.llama.modules import load_module, load_processor_modules
+from engine.llama.registry import registered
+from engine.processes import AUTO, CPU, DEVICE
+
 log = logging.getLogger(__name__)
 
 LOG_LINES = 200
@@ -29,13 +36,16 @@ _DEBUG, _INFO, _CONTINUED = 1, 2, 5
 class Library:
     """llama.cpp: `c` is its C API, `function` finds what `llama_cpp` does not declare.
 
-    `version` is that of the binding, which pins llama.cpp.
+    `version` is that of the binding, which pins llama.cpp. `device` is what to compute on: "auto",
+    "cpu" or the name of a device that is there. `gpu_module` is the module for graphics that is
+    loaded, and `notice` says what about it is not as the user would expect.
 
     `log_lines` holds the end of its log. llama.cpp logs file names and figures, never text of a
     conversation, and Snug keeps it out of stdout.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, only_module: Path | None = None) -> None:
+        """With `only_module` nothing else is loaded to compute on; raises OSError if it cannot."""
         # This variable names a shared library to run, and the user never set it for Snug.
         os.environ.pop("GGML_BACKEND_PATH", None)
         from llama_cpp import __version__
@@ -49,7 +59,16 @@ class Library:
         # llama.cpp keeps the pointer for as long as the process lives, and so must we.
         self._log_callback = c.llama_log_callback(self._on_log)
         c.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-        self._register_backends(Path(c._lib._name).parent)
+        self.device = os.environ.get(DEVICE, AUTO)
+        self.notice = ""
+        self.gpu_module: Path | None = None
+        self._file = Path(c._lib._name)
+        self._linked: tuple[Device, ...] = ()
+        self._is_marked = False
+        if only_module:
+            load_module(self, only_module)
+            return
+        self._load_backends()
         c.llama_backend_init()
 
     def function(self, name: str, restype: Any, *argtypes: Any) -> Any:
@@ -60,17 +79,58 @@ class Library:
         prototype = ctypes.CFUNCTYPE(restype, *argtypes)
         return prototype((name, self.c._lib))
 
-    def _register_backends(self, folder: Path) -> None:
-        """Make sure that a backend is there before llama.cpp looks for one by itself.
+    def look(self) -> dict[Path, gpu_modules.Found]:
+        """What there is beside the processor, by module, the best first.
 
-        With none registered, `llama_backend_init` would search the current directory and run the
-        `libggml-*.so` it finds there; a backend linked into the library is registered already.
+        In a build without modules all is linked into the library, whatever there is.
         """
-        if self.function("ggml_backend_reg_count", ctypes.c_size_t)() == 0:
-            load = self.function("ggml_backend_load_all_from_path", None, ctypes.c_char_p)
-            load(os.fsencode(folder))
-        if self.function("ggml_backend_reg_count", ctypes.c_size_t)() == 0:
-            raise ImportError(f"llama.cpp has no backend in {folder}")
+        if self._linked:
+            return {self._file: gpu_modules.Found(self._linked)}
+        return gpu_modules.look(gpu_modules.modules_in(self._file.parent))
+
+    def hand_over(self) -> None:
+        """Leave work to a driver, which may end the process with it: until `take_back`."""
+        if self.gpu_module and not self._is_marked:
+            self._is_marked = True
+            gpu_modules.hand_over(self.gpu_module)
+
+    def take_back(self) -> None:
+        """The driver has done its work, or refused to."""
+        if self._is_marked:
+            self._is_marked = False
+            gpu_modules.take_back()
+
+    def _load_backends(self) -> None:
+        """Load what is chosen to compute on, before llama.cpp looks for it by itself.
+
+        With no backend registered, `llama_backend_init` would search the current directory and run
+        the `libggml-*.so` it finds there. A developer's build has them linked into the library.
+        """
+        linked = registered(self).values()
+        self._linked = tuple(device for device in linked if device.is_graphics)
+        if self.device != CPU:
+            self._load_graphics()
+        if not any(device.kind == "cpu" for device in linked):
+            load_processor_modules(self, self._file.parent)
+
+    def _load_graphics(self) -> None:
+        found = self.look()
+        self.notice = gpu_modules.graphics(self.device, found, cards()).notice
+        module = gpu_modules.select(self.device, found)
+        possible = found[module].devices if module else ()
+        if not gpu_modules.device_named(self.device, possible):
+            self.device = AUTO
+        if module is None or module == self._file:
+            return
+        try:
+            load_module(self, module)
+            self.gpu_module = module
+        except OSError as error:  # it did when it was tried
+            log.warning("%s not loaded: %s", module.name, error)
+            self.notice = (
+                f"{gpu_modules.name_of(module)} could not be loaded this time."
+                " Snug computes on the processor instead."
+            )
 
     def _on_log(self, level: int, text: bytes | None, _data: object) -> None:
         """Collect the pieces that llama.cpp logs into lines."""
@@ -85,7 +145,11 @@ class Library:
             log.log(logging.INFO if self._level > _INFO else logging.DEBUG, "%s", line)
 
 
-_load_once = functools.cache(Library)
+@functools.cache
+def _load_once() -> Library:
+    return Library()
+
+
 _loading = threading.Lock()
 
 

@@ -20,7 +20,7 @@ from engine.hardware import Computer, detect
 from engine.inference import LoadSettings
 from engine.jobs import Step
 from engine.llama.context import Context
-from engine.llama.ggml import devices
+from engine.llama.devices import devices
 from engine.llama.memory import BufferMemory, probes_of
 from engine.llama.model import Model, load_model, open_model_file
 from engine.llama.threads import default_n_threads

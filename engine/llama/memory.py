@@ -24,6 +24,7 @@ from engine.fit.estimate import Estimate
 from engine.fit.run import MAIN_MEMORY, KvType, Need, Run
 from engine.gguf_values import TensorInfo, Value
 from engine.hardware import Device
+from engine.llama.devices import use_devices
 from engine.llama.experts import keep_experts
 from engine.llama.library import library
 from engine.llama.model import LOAD_MODE_NONE
@@ -115,6 +116,7 @@ class Probe:
         params.load_mode = LOAD_MODE_NONE
         params.n_gpu_layers = n_gpu_layers
         self._overrides = keep_experts(params, n_cpu_experts)
+        self._devices = use_devices(params)
         self._library.log_lines.clear()
         self._model = self._c.llama_model_load_from_file(os.fsencode(path), params) or 0
         if not self._model:

@@ -22,8 +22,8 @@ from engine.errors import (
 from engine.gguf import GgufFile
 from engine.hardware import Device
 from engine.jobs import Progress
+from engine.llama.devices import devices, use_devices
 from engine.llama.experts import keep_experts
-from engine.llama.ggml import devices
 from engine.llama.library import library
 from engine.llama.long_texts import BEAR_ANY_LENGTH, LONGEST, short_pieces
 from engine.splits import open_gguf
@@ -108,6 +108,8 @@ def load_model(
         thread.join()
         if model is None and loading.handle:
             library().c.llama_model_free(loading.handle)
+        if model is None:
+            library().take_back()
 
 
 def open_model_file(path: str | Path) -> GgufFile:
@@ -172,6 +174,7 @@ class _Loading:
         self._params = self._library.c.llama_model_default_params()
         self._params.n_gpu_layers = n_gpu_layers
         self._overrides = keep_experts(self._params, n_cpu_experts)
+        self._devices = use_devices(self._params)
         if is_copied:
             self._params.load_mode = LOAD_MODE_NONE
         self._callback = self._library.c.llama_progress_callback(self._on_progress)

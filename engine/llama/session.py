@@ -15,6 +15,7 @@ from engine.inference import Answer, FinishReason, Generate, LoadSettings, Model
 from engine.inspect import describe
 from engine.jobs import Piece, Progress, Step
 from engine.llama.context import Context
+from engine.llama.library import library
 from engine.llama.loading import load_to_fit
 from engine.llama.model import Model, StreamDecoder
 from engine.llama.sampler import Sampler
@@ -78,6 +79,7 @@ class Session:
             load_seconds=time.monotonic() - started,
             predicted_bytes=loaded.predicted_bytes,
             taken=loaded.taken,
+            notice=library().notice,
         )
         threads = None if settings.n_threads else ThreadCount(context.n_threads)
         return Session(model, context, info, threads)

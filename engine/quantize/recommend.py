@@ -29,7 +29,7 @@ class Recommend(Job, frozen=True):
         from engine.convert.view import CheckpointView
         from engine.fit.recommend import recommend
         from engine.hardware import detect
-        from engine.llama.ggml import devices
+        from engine.llama.devices import devices
         from engine.source import open_source
 
         yield Progress("Looking at the model", 0, None, "steps")

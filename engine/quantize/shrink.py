@@ -116,7 +116,7 @@ def begun_recipe(source: str, out: str, loras: Sequence[Lora] = ()) -> str | Non
 def _recommended(source: ModelSource) -> str:
     from engine.fit.recommend import recommend
     from engine.hardware import detect
-    from engine.llama.ggml import devices
+    from engine.llama.devices import devices
 
     recommendation = recommend(source, detect(devices()))
     if recommendation.recipe is None:

@@ -14,7 +14,8 @@ import pytest
 
 from engine.errors import UnsupportedTensor
 from engine.ggml_types import GgmlType
-from engine.llama.ggml import dequantize_rows, devices, is_valid, quantize_rows
+from engine.llama.devices import devices
+from engine.llama.ggml import dequantize_rows, is_valid, quantize_rows
 
 ROWS = np.random.default_rng(0).standard_normal((8, 512), dtype=np.float32)
 
@@ -92,7 +93,7 @@ def test_nothing_is_loaded_from_the_current_folder(tmp_path: Path) -> None:
     shutil.copy(library, planted)
     code = (
         "from engine.llama.library import library; library()\n"
-        "from engine.llama.ggml import devices; devices()\n"
+        "from engine.llama.devices import devices; devices()\n"
         "print(open('/proc/self/maps').read())"
     )
     root = str(Path(__file__).parents[2])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import __version__, client
+from engine import __version__, processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +34,6 @@ def test_tells_what_is_here(program: list[str]) -> None:
 def test_a_package_has_its_worker_beside_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(sys, "executable", "/opt/snug/snug")
-    assert client.worker_command() == [str(Path("/opt/snug/snug-engine")), "worker"]
+    assert processes.command("worker") == [str(Path("/opt/snug/snug-engine")), "worker"]
     monkeypatch.setattr(sys, "executable", "/c/Snug/snug.exe")
-    assert client.worker_command() == [str(Path("/c/Snug/snug-engine.exe")), "worker"]
+    assert processes.command("worker") == [str(Path("/c/Snug/snug-engine.exe")), "worker"]
