@@ -10,6 +10,7 @@ BUILD ?= build/package
 
 help:
 	@echo "make run [MODEL=path]    open Snug (sets everything up the first time)"
+	@echo "    [BACKEND=vulkan|cuda]  with llama.cpp compiled for the graphics card too"
 	@echo "make test                run the tests"
 	@echo "make check               lint, format and types"
 	@echo "make format              format, and mend what the linter can mend"

@@ -16,11 +16,15 @@ from engine.folders import Folders, folders
 from engine.settings import Settings, SettingsFile, standard
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from app.computer import ThisComputer
     from app.models.scan import Scan, Shelf
     from app.store import Store
     from app.tasks import Tasks
     from app.updates import Updates
+    from engine.client import Worker
+    from engine.errors import EngineError
 
 
 class SettingsStore(QObject):
@@ -79,13 +83,13 @@ class AppContext(QObject):
     def tasks(self) -> Tasks:
         from app.tasks import Tasks
 
-        return Tasks(self)
+        return Tasks(self, self.start_worker)
 
     @cached_property
     def computer(self) -> ThisComputer:
         from app.computer import ThisComputer
 
-        return ThisComputer(self.tasks, self)
+        return ThisComputer(self.tasks, self.settings, self)
 
     @cached_property
     def updates(self) -> Updates:
@@ -104,6 +108,12 @@ class AppContext(QObject):
         from app.store import Store
 
         return Store(self.folders.data / "conversations.db")
+
+    def start_worker(self, on_exit: Callable[[EngineError | None], None]) -> Worker:
+        """Start a worker that computes on what is chosen in the settings by now."""
+        from app.tasks import start_worker
+
+        return start_worker(on_exit, self.settings.value.device)
 
     def shutdown(self) -> None:
         if "scan" in self.__dict__:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from PySide6.QtCore import QObject, Qt, Signal
 
+from engine import processes
 from engine.jobs import Job, Pace, Progress, Step
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ StartWorker = Callable[[Callable[["EngineError | None"], None]], "Worker"]
 """Starts a worker that calls the given function when its process has ended."""
 
 
-def start_worker(on_exit: Callable[[EngineError | None], None]) -> Worker:
+def start_worker(
+    on_exit: Callable[[EngineError | None], None], device: str = processes.AUTO
+) -> Worker:
     from engine.client import Worker
 
-    return Worker.start(on_exit)
+    return Worker.start(on_exit, device=device)
 
 
 def not_started(error: OSError) -> EngineError:

@@ -43,7 +43,7 @@ PAGES: tuple[tuple[PageName, str, str], ...] = (
 """Name (also the icon's), text and shortcut; the last one stands at the foot of the rail."""
 
 
-UPDATES_MS = 1_000
+NEWS_MS = 1_000
 """After the first paint, which has nothing to do with them."""
 
 
@@ -61,6 +61,7 @@ class Window(QMainWindow):
         self._nav_buttons: dict[PageName, QToolButton] = {}
         self._is_painted = False
         self._update: QWidget | None = None
+        self._notice: QWidget | None = None
         self._jobs_panel: JobsPanel | None = None
         self.jobs_button: JobsButton | None = None
         central = QWidget()
@@ -123,8 +124,28 @@ class Window(QMainWindow):
         card = ProblemCard(EngineError(problem))
         card.dismissed.connect(self._show_above(card).deleteLater)
 
-    def _listen_for_updates(self) -> None:
+    def _listen_for_news(self) -> None:
         self.context.updates.found.connect(self._tell_of)
+        self.context.computer.noticed.connect(self._tell_of_graphics)
+        self._tell_of_graphics(self.context.computer.notice)
+
+    def _tell_of_graphics(self, notice: str) -> None:
+        """Show what is not computed on as expected, until it is or the user has read it."""
+        if self._notice:
+            self._notice.deleteLater()
+            self._notice = None
+        settings = self.context.settings
+        if not notice or notice == settings.value.dismissed_notice:
+            return
+        from app.problems import ProblemCard
+        from engine.errors import EngineError
+
+        hint = "In Settings you can try again, or choose what to compute on."
+        card = ProblemCard(EngineError(notice, hint=hint), "Open Settings")
+        card.action.connect(lambda: self.show_page("settings"))
+        card.dismissed.connect(partial(settings.update, dismissed_notice=notice))
+        self._notice = place = self._show_above(card)
+        card.dismissed.connect(place.hide)
 
     def _tell_of(self, release: Release) -> None:
         """Show that there is a newer version; of two, the newest one."""
@@ -148,7 +169,7 @@ class Window(QMainWindow):
         """Add what the first paint did not need: keys, and the place where jobs will show."""
         self._add_shortcuts()
         self.context.tasks.added.connect(self._on_task_added)
-        QTimer.singleShot(UPDATES_MS, self, self._listen_for_updates)
+        QTimer.singleShot(NEWS_MS, self, self._listen_for_news)
 
     @property
     def _builders(self) -> dict[PageName, Callable[[AppContext, QWidget], QWidget]]:

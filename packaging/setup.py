@@ -2,6 +2,7 @@
 
     python3 packaging/setup.py check | test | run
 
+The variable BACKEND (vulkan, cuda) has llama.cpp compiled for graphics cards too.
 Steps, each done once and again only when what it depends on has changed: the virtual environment,
 the packages, llama.cpp (compiled from source, the long one), the native module. A step that was
 interrupted starts again; a compilation goes on where it stopped. Plain standard library, parsed by
@@ -38,6 +39,8 @@ LLAMA_OPTIONS = (
     "LLAMA_BUILD_SERVER",
     "LLAMA_BUILD_TESTS",
 )
+# What llama.cpp computes with beside the processor, where BACKEND asks for it.
+BACKENDS = {"": (), "vulkan": ("GGML_VULKAN",), "cuda": ("GGML_CUDA",)}
 # Shared by the cores this is the estimate that is told. A fast server needs 5, a laptop twice that.
 LLAMA_CORE_MINUTES = 10
 
@@ -109,6 +112,7 @@ def set_up(goal: str) -> None:
     if not (is_llama_done and is_native_done):
         system.provide(system.missing_for_compiling(), log)
     if not is_llama_done:
+        system.provide(system.missing_for_backend(backend()), log)
         compile_llama()
         mark_done("llama-cpp", llama_key())
     if not is_native_done:
@@ -144,6 +148,12 @@ def compile_llama() -> None:
     print(f"Compiling llama.cpp, once: about {minutes} {unit} on {cores}.", flush=True)
     source = unpacked_source("llama-cpp-python")
     options = [f"-D{name}=OFF" for name in LLAMA_OPTIONS]
+    # Said of each: a compilation that goes on may have begun for another one.
+    options += [
+        f"-D{name}={'ON' if asked == backend() else 'OFF'}"
+        for asked, names in BACKENDS.items()
+        for name in names
+    ]
     options.append(f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={LLAMA_ONLY.as_posix()}")
     pip_install(
         # From a folder, so that pip never takes a wheel from its cache that was built otherwise.
@@ -210,8 +220,17 @@ def packages_key() -> str:
 
 
 def llama_key() -> str:
-    version = pinned("llama-cpp-python")
-    return digest(venv_version(), version, LLAMA_ONLY.read_text("utf-8"), *LLAMA_OPTIONS)
+    version, options = pinned("llama-cpp-python"), (*LLAMA_OPTIONS, *BACKENDS[backend()])
+    return digest(venv_version(), version, LLAMA_ONLY.read_text("utf-8"), *options)
+
+
+def backend() -> str:
+    """Returns what `make ... BACKEND=` names, as make hands it on; none is the processor alone."""
+    name = os.environ.get("BACKEND", "")
+    if name not in BACKENDS:
+        known = ", ".join(filter(None, BACKENDS))
+        raise Failed(f"BACKEND can be {known}, or nothing for the processor alone; not {name!r}.")
+    return name
 
 
 def native_key() -> str:

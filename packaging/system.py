@@ -39,6 +39,14 @@ PYTHON_HEADERS = Need(
     "python",
     f"python{VERSION.replace('.', '')}-devel",
 )
+VULKAN_HEADERS = Need(
+    "Vulkan's headers", "libvulkan-dev", "vulkan-headers", "vulkan-headers", "vulkan-devel"
+)
+SPIRV_HEADERS = Need(
+    "SPIR-V's headers", "spirv-headers", "spirv-headers-devel", "spirv-headers", "spirv-headers"
+)
+GLSLC = Need("glslc", "glslc", "glslc", "shaderc", "shaderc")
+NVCC = Need("CUDA's compiler", "nvidia-cuda-toolkit", "cuda-toolkit", "cuda", "cuda-toolkit")
 COMPILER = Need("a C++ compiler", "g++", "gcc-c++", "gcc", "gcc-c++")
 
 # Libraries that Qt needs for any window, also an invisible one, and the further ones for X11.
@@ -118,6 +126,21 @@ def missing_for_compiling() -> list[Need]:
     if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
         needs.append(PYTHON_HEADERS)
     return needs
+
+
+def missing_for_backend(name: str) -> list[Need]:
+    """Returns what llama.cpp's backend `name` needs to compile beside the processor's."""
+    if name == "cuda" and not (shutil.which("nvcc") or os.environ.get("CUDACXX")):
+        return [NVCC]
+    if name != "vulkan" or os.environ.get("VULKAN_SDK"):
+        return []
+    include = Path("/usr/include")
+    there = {
+        VULKAN_HEADERS: (include / "vulkan" / "vulkan.hpp").exists(),
+        SPIRV_HEADERS: (include / "spirv").exists(),
+        GLSLC: bool(shutil.which("glslc")),
+    }
+    return [need for need, is_there in there.items() if not is_there]
 
 
 def missing_for_qt() -> list[Need]:

@@ -54,7 +54,7 @@ class ChatPage(QWidget):
             problem = error
             # The chat works; only what is said is not kept, and the card says why.
             self._store = Store(Path(":memory:"))
-        self.session = Session(self._store, context.settings, parent=self)
+        self.session = Session(self._store, context.settings, context.start_worker, self)
         self.conversation_id: int | None = None
         self._sidebar_wanted: bool | None = None
         self._build()

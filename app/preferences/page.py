@@ -1,4 +1,4 @@
-"""Settings: appearance, where models lie, how many threads, and what Snug is.
+"""Settings: appearance, where models lie, what computes, and what Snug is.
 
 Edits `context.settings` and nothing else; who uses a setting listens to it.
 """
@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from app import __version__, theme
 from app.context import AppContext
+from app.preferences.compute import ComputeCard
 from app.preferences.models_folder import ModelsFolderCard
 from app.preferences.network import NetworkCard
 from app.preferences.setting_row import SettingRow
@@ -115,7 +116,8 @@ class PreferencesPage(QWidget):
         for n_threads in range(1, n_cores + 1):
             self.threads_control.addItem(str(n_threads), n_threads)
         self.threads_control.activated.connect(self._on_threads_activated)
-        card = Card()
+        card = self.compute = ComputeCard(self._context)
+        card.body.addWidget(hline())
         card.body.addWidget(
             SettingRow(
                 self._context,
@@ -149,6 +151,7 @@ class PreferencesPage(QWidget):
         # Not the first control: a ring there would look like a choice that was made.
         self.setFocus()
         self.network.ask()
+        self._context.computer.look()
 
     def _on_settings_changed(self) -> None:
         value = self._context.settings.value

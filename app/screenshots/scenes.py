@@ -295,6 +295,7 @@ def settings(stage: Stage) -> None:
     stage.open()
     stage.window.show_page("settings")
     stage.context.settings.update(n_threads=2)
+    stage.until(lambda: stage.context.computer.found)
     stage.shoot("settings")
     stage.shoot("settings-narrow", NARROW)
     write_empty_model(stage.models / "Tiny-Stories-F16.gguf", "Tiny Stories", TINY, "F16", "mit")

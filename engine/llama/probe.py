@@ -47,7 +47,7 @@ def try_module(module: Path) -> Found:
         problem = _why_none(name) or f"{name} found nothing to compute on."
         return Found(problem=problem, details=details)
     drivers = _drivers(name)
-    return Found(tuple(_with_driver(device, drivers) for device in devices))
+    return Found(tuple(_described(device, name, drivers) for device in devices))
 
 
 def _why_none(name: str) -> str:
@@ -64,6 +64,6 @@ def _drivers(name: str) -> dict[str, str]:
     return {}
 
 
-def _with_driver(device: Device, drivers: dict[str, str]) -> Device:
+def _described(device: Device, name: str, drivers: dict[str, str]) -> Device:
     driver = drivers.get(device.description, drivers.get("", ""))
-    return msgspec.structs.replace(device, driver=driver)
+    return msgspec.structs.replace(device, backend=name, driver=driver)

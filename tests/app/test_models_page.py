@@ -178,7 +178,10 @@ def test_the_engine_is_asked_for_devices_once(qtbot: QtBot, context: AppContext)
     page = show_page(qtbot, context)
     qtbot.waitUntil(lambda: bool(context.computer.devices), timeout=20_000)
     # What is free on a graphics card would be asked for again.
-    context.computer.devices = tuple(d for d in context.computer.devices if d.kind == "cpu")
+    found = context.computer.found
+    assert found
+    only_cpu = tuple(device for device in found.devices if device.kind == "cpu")
+    context.computer.found = msgspec.structs.replace(found, devices=only_cpu)
     n_asked = len(context.tasks._asked)
     page.refresh()
     assert len(context.tasks._asked) == n_asked
@@ -194,7 +197,8 @@ def test_what_a_card_has_free_changes_the_badges_and_asks_nothing(
     n_asked = len([task for task in context.tasks._asked if isinstance(task.job, Detect)])
     for free in (11 << 30, 10 << 30):
         card = Device("CUDA0", "RTX 3060", "gpu", 12 << 30, free)
-        computer.devices = (card,)
+        assert computer.found
+        computer.found = msgspec.structs.replace(computer.found, devices=(card,))
         computer.changed.emit()
         (row,) = own_rows(page)
         assert row.verdict.fit and row.verdict.fit.usable["CUDA0"] == free - free // 20

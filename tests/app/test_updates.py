@@ -32,7 +32,7 @@ def window(qtbot: QtBot, feed: Feed) -> Iterator[Window]:
     qtbot.addWidget(window)
     with qtbot.waitExposed(window):
         window.show()
-    window._listen_for_updates()
+    window._listen_for_news()
     yield window
     window.close()
 

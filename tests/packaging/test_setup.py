@@ -75,6 +75,39 @@ def test_a_step_is_done_once_its_stamp_says_so(checkout: Path) -> None:
     assert not setup.is_done("native", setup.native_key())
 
 
+def test_another_backend_compiles_llama_cpp_again(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = keys()
+    monkeypatch.setenv("BACKEND", "vulkan")
+    vulkan = keys()
+    assert {step for step, key in vulkan.items() if key != before[step]} == {"llama-cpp"}
+    monkeypatch.setenv("BACKEND", "cuda")
+    assert keys()["llama-cpp"] not in (before["llama-cpp"], vulkan["llama-cpp"])
+    monkeypatch.setenv("BACKEND", "")
+    assert keys() == before
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="by make, as at the desk")
+def test_make_tells_of_a_backend_that_is_not_known() -> None:
+    done = subprocess.run(
+        ["make", "run", "BACKEND=abacus"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "BACKEND can be vulkan, cuda, or nothing" in done.stderr
+
+
+def test_a_backend_asks_for_its_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CUDACXX", "VULKAN_SDK"):
+        monkeypatch.delenv(name, raising=False)
+    assert system.missing_for_backend("") == []
+    assert system.missing_for_backend("cuda") == [system.NVCC]
+    assert system.GLSLC in system.missing_for_backend("vulkan")
+    monkeypatch.setenv("VULKAN_SDK", str(tmp_path))  # it has everything
+    assert system.missing_for_backend("vulkan") == []
+
+
 def test_every_requirement_is_pinned() -> None:
     for requirement in setup.requirements("build", "dev", "package"):
         name = requirement.split(">")[0].lower()
