@@ -81,6 +81,14 @@ class Device(msgspec.Struct, frozen=True):
     def is_graphics(self) -> bool:
         return self.kind in ("gpu", "igpu")
 
+    @property
+    def short_name(self) -> str:
+        """Without its maker: "RTX 3060"."""
+        name = self.description or self.name
+        for maker in ("NVIDIA GeForce ", "NVIDIA ", "AMD Radeon ", "Intel(R) "):
+            name = name.removeprefix(maker)
+        return name
+
     def about(self) -> str:
         """Its backend, memory and driver, as far as they are known."""
         parts = [self.backend] if self.backend else []
@@ -146,11 +154,7 @@ class Computer(msgspec.Struct, frozen=True):
     def sentence(self) -> str:
         """This computer in a few words, such as "16 GB memory, RTX 3060 12 GB"."""
         parts = [f"{_installed_gb(self.memory_total_bytes)} GB memory"]
-        for gpu in self.gpus:
-            name = gpu.description or gpu.name
-            for maker in ("NVIDIA GeForce ", "NVIDIA ", "AMD Radeon ", "Intel(R) "):
-                name = name.removeprefix(maker)
-            parts.append(f"{name} {_installed_gb(gpu.memory_total_bytes)} GB")
+        parts += [f"{g.short_name} {_installed_gb(g.memory_total_bytes)} GB" for g in self.gpus]
         if len(parts) == 1:
             parts.append(f"{self.cpu.model}, {self.cpu.physical_cores} cores")
         return ", ".join(parts)

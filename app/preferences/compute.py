@@ -56,8 +56,11 @@ class ComputeCard(Card):
         control.clear()
         control.addItem("Automatic", AUTO)
         control.addItem("Processor only", CPU)
-        for device in found.graphics.devices if found else ():
-            control.addItem(f"{device.description}, {device.backend}", device.name)
+        devices = found.graphics.devices if found else ()
+        names = [device.short_name for device in devices]
+        for device, name in zip(devices, names, strict=True):
+            is_twice = names.count(name) > 1  # by two backends, say
+            control.addItem(f"{name} ({device.name})" if is_twice else name, device.name)
         index = control.findData(chosen, flags=Qt.MatchFlag.MatchFixedString)
         if index < 0:
             control.addItem(f"{chosen} (not here)" if found else chosen, chosen)
