@@ -12,13 +12,12 @@ from engine.words import format_bytes, format_count
 
 
 def search(args: argparse.Namespace) -> Any:
+    from engine.detect import Detect
     from engine.fit.rough import room_bytes
-    from engine.hardware import detect
     from engine.hub.search import Search
-    from engine.llama.devices import devices
 
     offline = settings_file().value.is_offline
-    usable = room_bytes(detect(devices())) if args.fits else None
+    usable = room_bytes(run_job(Detect(), args)) if args.fits else None
     job = Search(args.text, args.sort, args.format, args.license, args.limit, usable, offline)
     searched = run_job(job, args)
     if args.json:

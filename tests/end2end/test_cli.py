@@ -20,8 +20,10 @@ from engine.gguf import GgufFile
 from engine.jobs import Paused
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.settings import SettingsFile
 from tests.helpers.adapters import load_cases, write_case
 from tests.helpers.checkpoints import write_tiny_checkpoint
+from tests.helpers.gpu_modules import card, llama_cpp_with
 from tests.helpers.pauses import pause
 
 STOCK = ("--effort", "stock")
@@ -131,6 +133,28 @@ def test_this_computer_is_described() -> None:
     computer = answer_of("devices")
     assert computer["memory_total_bytes"] > computer["memory_available_bytes"] > 0
     assert computer["cpu"]["physical_cores"] >= 1
+
+
+def test_what_is_computed_on_can_be_chosen_and_is_told(
+    tiny_gguf: Path, own_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card crashes who computes on it."""
+    monkeypatch.setenv("PYTHONPATH", str(llama_cpp_with(tmp_path, vulkan=card("Vulkan"))))
+    ask = ("chat", tiny_gguf, "-p", "Hello", "-n", 2)
+    asked = engine(*ask, "--device", "cpu")
+    assert asked.returncode == 0 and "Vulkan" not in asked.stderr
+    SettingsFile(own_home / "config" / "settings.json").update(device="cpu")
+    assert [device["kind"] for device in answer_of("devices")["devices"]] == ["cpu"]
+    assert engine(*ask).returncode == 0
+
+    assert engine(*ask, "--device", "auto").returncode == 1
+    asked = engine(*ask, "--device", "auto")
+    assert asked.returncode == 0
+    assert "Vulkan crashed at work. Snug computes on the processor instead." in asked.stderr
+    told = engine("devices").stdout
+    assert "Vulkan crashed at work." in told and "--try-again" in told
+    told = engine("devices", "--try-again", "--device", "vulkan0").stdout
+    assert "Vulkan0    Test Card 3000\n           Vulkan, 8 GB memory, 8 GB free\n" in told
 
 
 def test_people_get_words_and_figures(tiny_gguf: Path) -> None:
