@@ -172,7 +172,7 @@ def hear_of_end(pid: int, *, has_crashed: bool) -> None:
         module = Path(mark.read_text(encoding="utf-8"))
         mark.unlink(missing_ok=True)
         if has_crashed:
-            log.warning("%s crashed at work", module.name)
+            log.info("%s crashed at work", module.name)
             _put_in_quarantine(module)
     except FileNotFoundError:
         return
