@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,8 @@ X11_LIBRARIES = {
     "libxcb-randr.so.0": Need("libxcb-randr", "libxcb-randr0", "libxcb", "libxcb", "libxcb-randr0"),
 }
 
+OLDEST_VULKAN_HEADERS = 275
+
 INSTALL = {
     "apt": "apt install",
     "dnf": "dnf install",
@@ -129,7 +132,10 @@ def missing_for_compiling() -> list[Need]:
 
 
 def missing_for_backend(name: str) -> list[Need]:
-    """Returns what llama.cpp's backend `name` needs to compile beside the processor's."""
+    """Returns what llama.cpp's backend `name` needs to compile beside the processor's.
+
+    Raises Missing where the system's package is too old.
+    """
     if name == "cuda" and not (shutil.which("nvcc") or os.environ.get("CUDACXX")):
         return [NVCC]
     if name != "vulkan" or os.environ.get("VULKAN_SDK"):
@@ -140,7 +146,19 @@ def missing_for_backend(name: str) -> list[Need]:
         SPIRV_HEADERS: (include / "spirv").exists(),
         GLSLC: bool(shutil.which("glslc")),
     }
+    require_new_headers(include / "vulkan" / "vulkan_core.h")
     return [need for need, is_there in there.items() if not is_there]
+
+
+def require_new_headers(file: Path) -> None:
+    """Raises Missing if Vulkan's headers are there and older than llama.cpp's code."""
+    text = file.read_text("utf-8") if file.exists() else ""
+    found = re.search(r"^#define VK_HEADER_VERSION (\d+)$", text, re.MULTILINE)
+    if found and int(found[1]) < OLDEST_VULKAN_HEADERS:
+        raise Missing(
+            f"Vulkan's headers here are of version 1.3.{found[1]}, and 1.3.{OLDEST_VULKAN_HEADERS}"
+            " or newer is needed: install the Vulkan SDK, and set VULKAN_SDK to its folder."
+        )
 
 
 def missing_for_qt() -> list[Need]:

@@ -103,9 +103,18 @@ def test_a_backend_asks_for_its_tools(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.delenv(name, raising=False)
     assert system.missing_for_backend("") == []
     assert system.missing_for_backend("cuda") == [system.NVCC]
-    assert system.GLSLC in system.missing_for_backend("vulkan")
     monkeypatch.setenv("VULKAN_SDK", str(tmp_path))  # it has everything
     assert system.missing_for_backend("vulkan") == []
+
+
+def test_old_headers_of_vulkan_are_told_before_anything_is_compiled(tmp_path: Path) -> None:
+    header = tmp_path / "vulkan_core.h"
+    system.require_new_headers(header)  # none: its package is told
+    header.write_text("// Version of this file\n#define VK_HEADER_VERSION 309\n")
+    system.require_new_headers(header)
+    header.write_text("// Version of this file\n#define VK_HEADER_VERSION 239\n")
+    with pytest.raises(system.Missing, match=r"1\.3\.239, and 1\.3\.275 or newer"):
+        system.require_new_headers(header)
 
 
 def test_every_requirement_is_pinned() -> None:
