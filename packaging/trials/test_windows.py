@@ -45,6 +45,15 @@ class Wine:
         """`version` as winecfg names them: win7, win10."""
         assert self.run("winecfg", "-v", version) == 0
 
+    def remove(self, place: str) -> None:
+        """Runs the uninstaller in `place` as Windows's settings do.
+
+        It goes on in a copy of itself, which can delete the file that was started; so what is
+        waited for is the end of every program.
+        """
+        assert self.run(f"{place}\\uninstall.exe", "/S") == 0
+        self._debian.run("/usr/lib/wine/wineserver64", "-w", HOME=HOME)
+
     def end(self) -> None:
         """Ends what Wine leaves running, so that its folder can be removed."""
         self._debian.run("/usr/lib/wine/wineserver64", "-k", HOME=HOME)
@@ -149,8 +158,7 @@ def test_install_upgrade_and_remove(wine: Wine, bundle: Path, tmp_path: Path) ->
     assert files_in(home) == files_in(shape) | {"uninstall.exe", "notes.txt"}
     assert wine.value(UNINSTALL, "DisplayVersion") == "0.2.0"
 
-    # `_?=` makes it run where it lies, so that its end can be waited for.
-    assert wine.run(f"{place}\\uninstall.exe", "/S", f"_?={place}") == 0
+    wine.remove(place)
     assert files_in(home) == {"notes.txt"}
     assert wine.value(UNINSTALL, "DisplayVersion") is None
     assert wine.value(CLASSES + r"\Snug.gguf\shell\open\command") is None
@@ -168,10 +176,12 @@ def test_another_program_keeps_its_files(wine: Wine, bundle: Path, tmp_path: Pat
     theirs = ["reg", "add", CLASSES + r"\.gguf", "/ve", "/d", "Other.gguf", "/f"]
     assert wine.run(*theirs) == 0
     place = "C:\\My Programs\\Schön 安\\Snug"
-    assert wine.run("C:\\snug-setup.exe", "/S", f"/D={place}") == 0
+    # NSIS takes all that follows for the folder, without quotes: Wine would put them around a word
+    # with spaces in it.
+    assert wine.run("C:\\snug-setup.exe", "/S", *f"/D={place}".split(" ")) == 0
     home = wine.prefix / "drive_c" / "My Programs" / "Schön 安" / "Snug"
     assert files_in(home) == {"snug.exe", "uninstall.exe"}
     assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
-    assert wine.run(f"{place}\\uninstall.exe", "/S", f"_?={place}") == 0
+    wine.remove(place)
     assert not home.exists()
     assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
