@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 1280, 800
-READY_S = 10
+BUTTON_HEIGHT = 32
 
 
 class Display(NamedTuple):
@@ -30,13 +30,20 @@ class Display(NamedTuple):
         return any(self.pixels().translate(None, b"\0")[:1])
 
     def primary_button(self) -> tuple[int, int] | None:
-        """A place on the page's one button in the accent colour of the light theme, or None."""
+        """A place on the page's one button in the accent colour of the light theme, or None.
+
+        A slider and a bar have that colour too; they are not as high.
+        """
         run = bytes((0x5E, 0x6F, 0x2F, 0xFF)) * 60  # as Qt fills it
-        pixels = self.pixels()
+        pixels, row = self.pixels(), WIDTH * 4
         start = pixels.find(run)
-        while start >= 0 and (start % 4 or start // 4 % WIDTH > WIDTH - 60):
+        while start >= 0:
+            below = start + BUTTON_HEIGHT // 2 * row
+            is_in_one_row = start % 4 == 0 and start % row <= row - len(run)
+            if is_in_one_row and pixels.startswith(run, below):
+                return start % row // 4 + 30, start // row + 10
             start = pixels.find(run, start + 1)
-        return (start // 4 % WIDTH + 30, start // 4 // WIDTH + 10) if start >= 0 else None
+        return None
 
     def picture(self, path: Path) -> None:
         """Keeps what is on the display as a picture; needs ImageMagick."""

@@ -70,6 +70,9 @@ def use(command: list[str], data: Path, picture: Path) -> None:
             wait_for("the smaller model", lambda: list((data / "models").glob("*.gguf")))
             time.sleep(2)
             shown.picture(picture.with_suffix(".shrink.png"))
+        except BaseException:
+            shown.picture(picture.with_suffix(".failed.png"))
+            raise
         finally:
             process.terminate()
             process.wait()
