@@ -234,18 +234,25 @@ class InputReader:
 
         Raises CancelledError once interrupted.
         """
-        self._tensor, self._rows = tensor, None
-        self._context.clear()
-        self._context.decode(chunk, len(chunk))
-        if self._rows is None:
-            raise CancelledError
-        return self._rows
+        self._tensor = tensor
+        rows = self._read(chunk, 1)
+        # In the last layer only those tokens are left whose logits are wanted; to copy the logits
+        # of all takes longer than all else.
+        return rows if len(rows) == len(chunk) else self._read(chunk, len(chunk))
 
     def interrupt(self) -> None:
         self._context.abort.set()
 
     def close(self) -> None:
         self._context.close()
+
+    def _read(self, chunk: Sequence[int], n_outputs: int) -> NDArray[np.float32]:
+        self._rows = None
+        self._context.clear()
+        self._context.decode(chunk, n_outputs)
+        if self._rows is None:
+            raise CancelledError
+        return self._rows
 
     def _wants(self, product: Product) -> bool:
         return self._rows is None and product.weight == self._tensor
