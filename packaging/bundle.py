@@ -22,9 +22,14 @@ from pathlib import Path
 
 import notices
 import setup
+import system
 
 ROOT = setup.ROOT
+sys.path.append(str(ROOT / "packaging" / "linux"))
+import vulkan_headers  # noqa: E402
+from libraries import not_found  # noqa: E402
 
+BACKENDS = {"linux": "vulkan", "darwin": "metal"}
 BINDING_NEEDS = ("diskcache", "typing-extensions")
 SAME_BYTES = 4096
 """Files of fewer bytes may be in the folder twice."""
@@ -33,13 +38,13 @@ SAME_BYTES = 4096
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--backends", default="cpu")
+    parser.add_argument("--backends", default=BACKENDS.get(sys.platform, "cpu"))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--vulkan-headers", type=Path, help="newer ones than the system's")
     args = parser.parse_args()
     try:
         folder = make_bundle(args)
-    except setup.Failed as problem:
+    except (setup.Failed, system.Missing) as problem:
         print(problem, file=sys.stderr)
         return 1
     size = sum(path.stat().st_size for path in folder.rglob("*") if not path.is_symlink())
@@ -48,7 +53,8 @@ def main() -> int:
 
 
 def make_bundle(args: argparse.Namespace) -> Path:
-    """Returns the folder; raises setup.Failed."""
+    """Returns the folder; raises setup.Failed, and system.Missing."""
+    system.provide(system.missing_for_bundle(args.backends), setup.STATE / "system.log")
     build = args.build.resolve()
     build.mkdir(parents=True, exist_ok=True)
     source = setup.unpacked_source("llama-cpp-python")
@@ -59,6 +65,8 @@ def make_bundle(args: argparse.Namespace) -> Path:
     folder = freeze(python, build)
     link_what_is_twice(folder)
     strip(folder)
+    if sys.platform == "linux":
+        check_libraries(folder)
     notices.write(build, folder, source)
     try_out(folder)
     return folder
@@ -71,8 +79,11 @@ def compile_llama(source: Path, build: Path, args: argparse.Namespace) -> Path:
     script = ROOT / "native" / "llama" / "build.py"
     command: list[str | Path] = [setup.PYTHON, script, source, build / "llama", libraries]
     command += ["--preset", args.backends, "--jobs", str(args.jobs)]
-    if args.vulkan_headers:
-        command += ["--vulkan-headers", args.vulkan_headers.resolve()]
+    headers = args.vulkan_headers
+    if sys.platform == "linux" and args.backends == "vulkan" and not headers:
+        headers = vulkan_headers.new_enough(build)
+    if headers:
+        command += ["--vulkan-headers", headers.resolve()]
     print(f"Compiling llama.cpp for packages ({args.backends}).", flush=True)
     setup.run_quietly([str(word) for word in command], "Compiling llama.cpp", "package-llama")
     return libraries
@@ -117,7 +128,7 @@ def make_environment(venv: Path, wheels: Path, libraries: Path) -> Path:
 
 
 def freeze(python: Path, build: Path) -> Path:
-    """Runs PyInstaller; a library that it does not find would be missing on other computers."""
+    """Runs PyInstaller."""
     print("Freezing.", flush=True)
     command = [str(python), "-m", "PyInstaller", "--noconfirm", "--clean"]
     command += ["--distpath", str(build / "dist"), "--workpath", str(build / "work")]
@@ -147,6 +158,13 @@ def strip(folder: Path) -> None:
         for library in folder.rglob("libpython3*.so*"):
             if not library.is_symlink():
                 subprocess.run(["strip", "--strip-unneeded", str(library)], check=True)
+
+
+def check_libraries(folder: Path) -> None:
+    """Raises setup.Failed for a library that is neither in `folder` nor on every computer."""
+    if missing := not_found(folder):
+        lines = [f"{name}, for {', '.join(who)}" for name, who in missing.items()]
+        raise setup.Failed("\n".join(["Libraries are missing from the bundle:", *lines]))
 
 
 def try_out(folder: Path) -> None:

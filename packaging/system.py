@@ -99,6 +99,8 @@ X11_LIBRARIES = {
 }
 
 OLDEST_VULKAN_HEADERS = 275
+INCLUDE = Path("/usr/include")
+MAKESELF = Need("makeself", "makeself", "makeself", "makeself", "makeself")
 
 INSTALL = {
     "apt": "apt install",
@@ -140,13 +142,16 @@ def missing_for_backend(name: str) -> list[Need]:
         return [NVCC]
     if name != "vulkan" or os.environ.get("VULKAN_SDK"):
         return []
-    include = Path("/usr/include")
+    require_new_headers(INCLUDE / "vulkan" / "vulkan_core.h")
+    return _missing_for_vulkan()
+
+
+def _missing_for_vulkan() -> list[Need]:
     there = {
-        VULKAN_HEADERS: (include / "vulkan" / "vulkan.hpp").exists(),
-        SPIRV_HEADERS: (include / "spirv").exists(),
+        VULKAN_HEADERS: (INCLUDE / "vulkan" / "vulkan.hpp").exists(),
+        SPIRV_HEADERS: (INCLUDE / "spirv").exists(),
         GLSLC: bool(shutil.which("glslc")),
     }
-    require_new_headers(include / "vulkan" / "vulkan_core.h")
     return [need for need, is_there in there.items() if not is_there]
 
 
@@ -169,6 +174,25 @@ def missing_for_qt() -> list[Need]:
     if os.environ.get("DISPLAY") and "QT_QPA_PLATFORM" not in os.environ:
         libraries.update(X11_LIBRARIES)
     return [need for name, need in libraries.items() if not _can_load(name)]
+
+
+def missing_for_bundle(backends: str) -> list[Need]:
+    """Returns what making a bundle needs: what it takes along of the system, and for Vulkan more.
+
+    Bundles without X11's libraries are made without a complaint, and open no window elsewhere.
+    """
+    needs = missing_for_compiling()
+    if sys.platform.startswith("linux"):
+        libraries = {**QT_LIBRARIES, **X11_LIBRARIES}
+        needs += [need for name, need in libraries.items() if not _can_load(name)]
+        if backends == "vulkan":
+            needs += _missing_for_vulkan()
+    return needs
+
+
+def missing_for_installers() -> list[Need]:
+    """Returns what making Linux's packages of a bundle needs."""
+    return [] if shutil.which("makeself") else [MAKESELF]
 
 
 def provide(needs: list[Need], log: Path) -> None:

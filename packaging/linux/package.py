@@ -18,28 +18,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT), str(HERE.parent)]
+import setup  # noqa: E402
+import system  # noqa: E402
 from icons import png  # noqa: E402
+from libraries import NEEDED, RECOMMENDED  # noqa: E402
 
 from engine import __version__  # noqa: E402
 
 ICON_SIZES = (16, 24, 32, 48, 64, 128, 256, 512)
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# The libraries that `app.spec` leaves to the system, under names that Debian 12 and 13 both know.
-DEPENDS = (
-    "libc6 (>= 2.36)",
-    "libdbus-1-3",
-    "libegl1",
-    "libexpat1",
-    "libfontconfig1",
-    "libfreetype6",
-    "libgcc-s1",
-    "libgl1",
-    "libstdc++6 (>= 12)",
-    "libx11-6",
-    "libx11-xcb1",
-    "libxcb1",
-)
-RECOMMENDS = ("libvulkan1", "mesa-vulkan-drivers", "libwayland-client0", "libwayland-cursor0")
 CONTROL = """\
 Package: snug
 Version: {version}
@@ -59,6 +46,11 @@ Description: make language models fit this computer, and chat with them
 
 def main() -> int:
     build = Path(sys.argv[1]).resolve()
+    try:
+        system.provide(system.missing_for_installers(), setup.STATE / "system.log")
+    except system.Missing as problem:
+        print(problem, file=sys.stderr)
+        return 1
     for make in (make_deb, make_run):
         package = make(build)
         print(f"{package}: {package.stat().st_size / 1e6:.1f} MB")
@@ -90,8 +82,8 @@ def make_deb(build: Path) -> Path:
             version=__version__,
             architecture=architecture,
             size_kib=size_kib,
-            depends=", ".join(DEPENDS),
-            recommends=", ".join(RECOMMENDS),
+            depends=", ".join(sorted(set(NEEDED.values()))),
+            recommends=", ".join(sorted(set(RECOMMENDED.values()))),
         )
     )
     package = build / "dist" / f"snug_{__version__}_{architecture}.deb"

@@ -21,7 +21,9 @@ T = TypeVar("T")
 MOST_DEB_BYTES = 90e6
 SHRINK_IN_RAIL = (28, 139)
 FIRST_SOURCE = (160, 150)
+QUICK_WORK = (953, 542)
 QUESTION = "What is Snug?"
+STARTER = Path(__file__).parents[2] / "resources" / "starter" / "starter.gguf"
 
 
 @pytest.fixture(scope="module", params=["bookworm", "trixie"])
@@ -66,8 +68,13 @@ def use(command: list[str], data: Path, picture: Path) -> None:
             click(shown, *SHRINK_IN_RAIL)
             time.sleep(2)
             click(shown, *FIRST_SOURCE)
-            click(shown, *wait_for("the button to shrink", shown.primary_button))
-            wait_for("the smaller model", lambda: list((data / "models").glob("*.gguf")))
+            button = wait_for("the button to shrink", shown.primary_button)
+            click(shown, *QUICK_WORK)
+            click(shown, *button)
+            model = wait_for("the smaller model", lambda: made_in(data / "models"), 300)
+            with model.open("rb") as file:
+                assert file.read(4) == b"GGUF"
+            assert model.stat().st_size < STARTER.stat().st_size * 0.6
             time.sleep(2)
             shown.picture(picture.with_suffix(".shrink.png"))
         except BaseException:
@@ -81,6 +88,12 @@ def use(command: list[str], data: Path, picture: Path) -> None:
 def click(shown: Display, x: int, y: int) -> None:
     tell = ["xdotool", "mousemove", str(x), str(y), "sleep", "0.2", "click", "1"]
     subprocess.run(tell, env={"DISPLAY": shown.name, "PATH": "/usr/bin"}, check=True)
+
+
+def made_in(folder: Path) -> Path | None:
+    """The complete model there; one in the making has a name that begins with a dot."""
+    models = [path for path in folder.glob("[!.]*.gguf") if path.is_file()]
+    return models[0] if models else None
 
 
 def is_asked(shown: Display, database: Path) -> bool:

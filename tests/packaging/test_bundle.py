@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
 import bundle
+import libraries
 import notices
+import PySide6
 import pytest
 import setup
+import vulkan_headers
 
 
 def test_a_file_that_is_there_twice_becomes_a_link(tmp_path: Path) -> None:
@@ -34,6 +39,29 @@ def test_a_bundle_that_does_not_work_is_told(tmp_path: Path) -> None:
     program.chmod(0o755)
     with pytest.raises(setup.Failed, match="no library"):
         bundle.try_out(tmp_path)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ELF files")
+def test_a_library_that_is_nowhere_is_told(tmp_path: Path) -> None:
+    (core,) = Path(PySide6.__file__).parent.glob("QtCore*.so")
+    shutil.copy(core, tmp_path)
+    with pytest.raises(setup.Failed, match=r"libQt6Core\.so\.6, for QtCore"):
+        bundle.check_libraries(tmp_path)
+    for name in libraries.not_found(tmp_path):
+        (tmp_path / name).touch()
+    bundle.check_libraries(tmp_path)
+
+
+@pytest.mark.parametrize(("patch", "is_new_enough"), [(239, False), (275, True)])
+def test_the_version_of_vulkan_s_headers(tmp_path: Path, patch: int, is_new_enough: bool) -> None:
+    assert vulkan_headers.version(tmp_path) < vulkan_headers.OLDEST
+    (tmp_path / "vulkan").mkdir()
+    (tmp_path / "vulkan" / "vulkan_core.h").write_text(
+        f"#define VK_HEADER_VERSION {patch}\n"
+        "#define VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, 3, VK_HEADER_VERSION)\n"
+    )
+    assert vulkan_headers.version(tmp_path) == (1, 3, patch)
+    assert (vulkan_headers.version(tmp_path) >= vulkan_headers.OLDEST) == is_new_enough
 
 
 def test_what_was_collected_is_read_from_pyinstaller(tmp_path: Path) -> None:
