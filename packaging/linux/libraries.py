@@ -27,6 +27,7 @@ NEEDED = {
     "libgcc_s.so.1": "libgcc-s1",
     "libm.so.6": C_LIBRARY,
     "libpthread.so.0": C_LIBRARY,
+    "libresolv.so.2": C_LIBRARY,
     "librt.so.1": C_LIBRARY,
     "libstdc++.so.6": "libstdc++6 (>= 12)",
     "libutil.so.1": C_LIBRARY,
