@@ -26,7 +26,7 @@ from tests.helpers.checkpoints import write_tiny_checkpoint
 from tests.helpers.gpu_modules import card, llama_cpp_with
 from tests.helpers.pauses import pause
 
-STOCK = ("--effort", "stock")
+STOCK, FAST = ("--effort", "stock"), ("--effort", "fast")
 
 
 def engine(*args: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -94,7 +94,7 @@ def test_calibration_is_told_and_taken_again(tiny_gguf: Path, tmp_path: Path) ->
 
 def test_the_width_is_chosen_for_this_computer(tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    assert answer_of("shrink", tiny_checkpoint, "-o", out)["recipe"] == "Q8_0"
+    assert answer_of("shrink", tiny_checkpoint, "-o", out, *FAST)["recipe"] == "Q8_0"
 
 
 def test_an_adapter_is_merged_or_becomes_a_file_of_its_own(tmp_path: Path) -> None:
@@ -269,7 +269,8 @@ def test_a_checkpoint_cannot_be_replaced_by_what_is_made_of_it(
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
     # An earlier result beside the checkpoint's files is none of them.
     for _ in range(2):
-        done = engine("shrink", source, "-o", source / "a.gguf", "--type", "q8_0", "--overwrite")
+        verb = ("shrink", source, "-o", source / "a.gguf", "--type", "q8_0", *FAST)
+        done = engine(*verb, "--overwrite")
         assert done.returncode == 0, done.stderr
 
 
