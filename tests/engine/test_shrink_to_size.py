@@ -439,6 +439,8 @@ def test_a_disk_that_cannot_hold_all_at_once_is_told_before(
     tiny_checkpoint: Path, job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copy that is read, the statistics, the result: though the result alone would fit."""
+    no_round = msgspec.structs.replace(LITTLE, correct_chunks=0)
+    monkeypatch.setitem(effort.EFFORTS, "balanced", no_round)
     job = msgspec.structs.replace(job, source=str(tiny_checkpoint))
     with closing(open_source(job.source)) as source:
         whole = gguf_size_bytes(source.metadata, source.tensors)
@@ -453,6 +455,11 @@ def test_a_disk_that_cannot_hold_all_at_once_is_told_before(
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage._replace(free=free))
     begin(job, "Trying types").close()  # what is there already needs no more room
     assert not list(out.parent.iterdir())
+    monkeypatch.setitem(effort.EFFORTS, "balanced", LITTLE)
+    free = 2 * whole + statistics
+    with pytest.raises(DiskFull):  # two models, in F32, for the second round
+        finish(job.run())
+    monkeypatch.setitem(effort.EFFORTS, "balanced", no_round)
     free = whole + statistics + whole // 4
     seen: list[Step] = []
     with pytest.raises(DiskFull, match="lie on the disk meanwhile") as caught:
