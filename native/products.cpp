@@ -28,14 +28,16 @@ void add_tile(const T *left, const T *right, std::size_t n_terms, T *out,
               std::size_t out_stride) noexcept {
     constexpr std::size_t n_cols = n_tile_cols<T>;
     std::array<std::array<T, n_cols>, n_tile_rows> sums;
-    for (std::size_t r = 0; r < n_tile_rows; ++r) std::copy_n(out + r * out_stride, n_cols, sums[r].data());
+    for (std::size_t r = 0; r < n_tile_rows; ++r)
+        std::copy_n(out + r * out_stride, n_cols, sums[r].data());
     for (std::size_t j = 0; j < n_terms; ++j, left += n_lanes, right += n_cols)
         for (std::size_t r = 0; r < n_tile_rows; ++r) {
             const T factor = left[r];
 #pragma omp simd
             for (std::size_t k = 0; k < n_cols; ++k) sums[r][k] += factor * right[k];
         }
-    for (std::size_t r = 0; r < n_tile_rows; ++r) std::copy_n(sums[r].data(), n_cols, out + r * out_stride);
+    for (std::size_t r = 0; r < n_tile_rows; ++r)
+        std::copy_n(sums[r].data(), n_cols, out + r * out_stride);
 }
 
 // The same for fewer columns than a tile has.

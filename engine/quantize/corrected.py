@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from engine.source import ModelSource
 
 
-MORE_TOKENS = 20
-"""Times as many tell how x - y goes with y as how y goes with itself: it is far smaller."""
-
-
 class Moments:
     """What is summed up of one input, `n_cols` wide, in the original and in the rounded model."""
 
@@ -55,9 +51,7 @@ class Moments:
 
         upper = np.triu(self._rounded)
         moment = (upper + np.triu(upper, 1).T) / np.float32(self._n)
-        curvature = Curvature.of(
-            moment, self._n / float(__import__("os").environ.get("KK", "1")), self._n_threads
-        )
+        curvature = Curvature.of(moment, self._n, self._n_threads)
         unit = np.float32(max(1e-30, np.diagonal(moment).mean()))
         return curvature.solve(self._lost / (np.float32(self._n) * unit), self._n_threads)
 

@@ -15,7 +15,6 @@ import setup
 SYSTEMS = Path("/usr/include")
 OLDEST = (1, 3, 275)
 SOURCE = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} trixie main\n"
-DEBIAN = "http://deb.debian.org/debian"
 PACKAGES = ("libvulkan-dev", "spirv-headers")
 
 
@@ -44,6 +43,19 @@ def version(headers: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in (*complete.groups(), patch[1])) if complete and patch else ()
 
 
+def mirror() -> str:
+    """Returns where this system has its packages of Debian from; raises setup.Failed."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    command += ["Label: Debian", "Component: main", "Created-By: Packages"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    if not told:
+        raise setup.Failed(
+            "This system has no packages of Debian: name the folder of Vulkan's headers with"
+            " --vulkan-headers, or leave Vulkan out with --backends cpu."
+        )
+    return told[0]
+
+
 def fetch(home: Path) -> None:
     """Fetches Debian 13's packages of headers and unpacks them in `home`; installs nothing."""
     if not shutil.which("apt-get"):
@@ -57,7 +69,7 @@ def fetch(home: Path) -> None:
     for folder in ("lists/partial", "cache/archives/partial"):
         (home / "apt" / folder).mkdir(parents=True)
     sources = home / "apt" / "sources.list"
-    sources.write_text(SOURCE.format(DEBIAN))
+    sources.write_text(SOURCE.format(mirror()))
     apt = ["apt-get", "-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
     apt += ["-o", f"Dir::State::lists={home / 'apt' / 'lists'}"]
     apt += ["-o", f"Dir::Cache={home / 'apt' / 'cache'}", "-o", "APT::Sandbox::User="]
