@@ -11,21 +11,39 @@ namespace {
 // Errors reach the columns of one panel at once, those behind it together.
 constexpr std::size_t n_panel = 64;
 
-// Walks the columns in order. `round(column, target, value)` chooses a column's code for what the
-// weight should be after the errors so far, and tells what it holds.
-template <typename Round>
-Walk walk_columns(const WeightTile &tile, const Curvature &curvature, Round round) {
+// How far one column is off, and what that adds to the error of the rows.
+void note_error(const Lanes<float> &target, const Lanes<float> &value, float pivot,
+                Lanes<float> &residual, Lanes<double> &sums) noexcept {
+#pragma omp simd
+    for (std::size_t r = 0; r < n_lanes; ++r) {
+        const float left = target[r] - value[r];
+        residual[r] = pivot * left;
+        sums[r] += static_cast<double>(residual[r] * left);
+    }
+}
+
+// sums[k] += factors[k] * error for `n` columns
+void add_to_all(const float *factors, const Lanes<float> &error, Lanes<float> *sums,
+                std::size_t n) noexcept {
+    for (std::size_t k = 0; k < n; ++k) {
+        const float factor = factors[k];
+#pragma omp simd
+        for (std::size_t r = 0; r < n_lanes; ++r) sums[k][r] += factor * error[r];
+    }
+}
+
+}  // namespace
+
+Walk round_with_feedback(WeightTile &tile, const Curvature &curvature) {
     const std::size_t n = curvature.n();
     LaneRows later(n);  // what earlier errors add to each target
     std::array<Lanes<float>, n_panel> added;
     std::array<Lanes<float>, n_panel> errors;
-    Lanes<double> sums{};
-    std::vector<Lanes<float>> residuals(n);
+    Walk walk{{}, std::vector<Lanes<float>>(n)};
     for (std::size_t first = 0; first < n; first += n_panel) {
         const std::size_t last = std::min(first + n_panel, n);
         for (std::size_t r = 0; r < n_lanes; ++r)
-            for (std::size_t j = first; j < last; ++j)
-                added[j - first][r] = later.row(r)[j];
+            for (std::size_t j = first; j < last; ++j) added[j - first][r] = later.row(r)[j];
         for (std::size_t j = first; j < last; ++j) {
             const auto column = static_cast<std::size_t>(curvature.order[j]);
             Lanes<float> &error = errors[j - first];
@@ -35,46 +53,50 @@ Walk walk_columns(const WeightTile &tile, const Curvature &curvature, Round roun
                 error[r] = tile.rows.row(r)[column];
                 target[r] = error[r] + added[j - first][r];
             }
-            round(column, target, value);
-            const float pivot = curvature.pivots[j];
-            Lanes<float> residual;
-#pragma omp simd
-            for (std::size_t r = 0; r < n_lanes; ++r) {
-                const float left = target[r] - value[r];
-                residual[r] = pivot * left;
-                sums[r] += static_cast<double>(residual[r] * left);
-                error[r] -= value[r];
-            }
-            residuals[j] = residual;
-            const float *const feedback = curvature.feedback_row(j);
-            for (std::size_t k = j + 1; k < last; ++k) {
-                const float factor = feedback[k];
-                Lanes<float> &sum = added[k - first];
-#pragma omp simd
-                for (std::size_t r = 0; r < n_lanes; ++r) sum[r] += factor * error[r];
-            }
+            round_to(tile.type, tile.group_of(column), target, tile.codes[column], value);
+            note_error(target, value, curvature.pivots[j], walk.residuals[j], walk.errors);
+            for (std::size_t r = 0; r < n_lanes; ++r) error[r] -= value[r];
+            add_to_all(curvature.feedback_row(j) + j + 1, error, &added[j - first] + 1,
+                       last - j - 1);
         }
         add_products(errors[0].data(), last - first, curvature.feedback_row(first) + last, n,
                      later.row(0) + last, later.stride, n - last);
     }
-    return {sums, std::move(residuals)};
+    return walk;
 }
 
-}  // namespace
-
-Walk round_with_feedback(WeightTile &tile, const Curvature &curvature) {
-    return walk_columns(
-        tile, curvature,
-        [&tile](std::size_t column, const Lanes<float> &target, Lanes<float> &value) {
-            round_to(tile.type, tile.group_of(column), target, tile.codes[column], value);
-        });
-}
-
-Walk walk_codes(const WeightTile &tile, const Curvature &curvature) {
-    return walk_columns(tile, curvature,
-                        [&tile](std::size_t column, const Lanes<float> &, Lanes<float> &value) {
-                            tile.values_of(column, value);
-                        });
+Walk walk_codes(const WeightTile &tile, const Curvature &curvature, const Lanes<double> &enough) {
+    const std::size_t n = curvature.n();
+    LaneRows later(n_panel);
+    std::array<Lanes<float>, n_panel> added;
+    std::vector<Lanes<float>> errors(n);
+    Walk walk{{}, std::vector<Lanes<float>>(n)};
+    const Lanes<float> nothing{};
+    for (std::size_t first = 0; first < n; first += n_panel) {
+        const std::size_t last = std::min(first + n_panel, n);
+        for (std::size_t r = 0; r < n_lanes; ++r) std::fill_n(later.row(r), n_panel, 0.0F);
+        add_products(errors[0].data(), first, curvature.feedback_row(0) + first, n, later.row(0),
+                     later.stride, last - first);
+        for (std::size_t r = 0; r < n_lanes; ++r)
+            for (std::size_t j = first; j < last; ++j) added[j - first][r] = later.row(r)[j - first];
+        for (std::size_t j = first; j < last; ++j) {
+            const auto column = static_cast<std::size_t>(curvature.order[j]);
+            Lanes<float> &error = errors[j];
+            tile.values_of(column, error);
+            for (std::size_t r = 0; r < n_lanes; ++r) {
+                error[r] = tile.rows.row(r)[column] - error[r];
+                added[j - first][r] += error[r];
+            }
+            note_error(added[j - first], nothing, curvature.pivots[j], walk.residuals[j],
+                       walk.errors);
+            add_to_all(curvature.feedback_row(j) + j + 1, error, &added[j - first] + 1,
+                       last - j - 1);
+        }
+        std::size_t n_done = 0;
+        for (std::size_t r = 0; r < tile.n_rows; ++r) n_done += walk.errors[r] > enough[r] ? 1 : 0;
+        if (n_done == tile.n_rows) break;
+    }
+    return walk;
 }
 
 LaneRows gradient_after(const Walk &walk, const Curvature &curvature) {
@@ -88,15 +110,9 @@ LaneRows gradient_after(const Walk &walk, const Curvature &curvature) {
         add_products(walk.residuals[first].data(), last - first, curvature.feedback_row(first), n,
                      ordered.row(0), ordered.stride, first);
         for (std::size_t k = first; k < last; ++k) sums[k - first] = {};
-        for (std::size_t j = first; j < last; ++j) {
-            const float *const feedback = curvature.feedback_row(j);
-            for (std::size_t k = first; k <= j; ++k) {
-                const float factor = feedback[k];
-                Lanes<float> &sum = sums[k - first];
-#pragma omp simd
-                for (std::size_t r = 0; r < n_lanes; ++r) sum[r] += factor * walk.residuals[j][r];
-            }
-        }
+        for (std::size_t j = first; j < last; ++j)
+            add_to_all(curvature.feedback_row(j) + first, walk.residuals[j], sums.data(),
+                       j - first + 1);
         for (std::size_t r = 0; r < n_lanes; ++r)
             for (std::size_t k = first; k < last; ++k)
                 ordered.row(r)[k] += sums[k - first][r];

@@ -18,8 +18,9 @@ struct Walk {
 /// Rounds the codes of a tile; the scales stay (GPTQ with static groups, arXiv 2210.17323).
 Walk round_with_feedback(WeightTile &tile, const Curvature &curvature);
 
-/// The same of the codes as they are.
-Walk walk_codes(const WeightTile &tile, const Curvature &curvature);
+/// The same of the codes as they are. It ends as soon as the error of each row is above `enough`,
+/// of which the first columns, those that count most, soon convince.
+Walk walk_codes(const WeightTile &tile, const Curvature &curvature, const Lanes<double> &enough);
 
 /// -e H, in the columns' own order.
 LaneRows gradient_after(const Walk &walk, const Curvature &curvature);

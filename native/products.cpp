@@ -10,29 +10,27 @@
 namespace snug {
 namespace {
 
-// A tile of sums, of so many rows and bytes in each, stays in registers while terms go by.
-#ifdef __AVX512F__
-constexpr std::size_t n_tile_bytes = 512;
-#else
-constexpr std::size_t n_tile_bytes = 128;
-#endif
+// A tile of sums, of so many rows and columns, stays in registers while terms go by.
 constexpr std::size_t n_tile_rows = 2;
-template <typename T>
-constexpr std::size_t n_tile_cols = n_tile_bytes / sizeof(T);
+#ifdef __AVX512F__
+constexpr std::size_t n_tile_cols = 128;
+#else
+constexpr std::size_t n_tile_cols = 32;
+#endif
+constexpr std::size_t n_line = 16;  // numbers in a line of a cache
 // So many terms of a tile's columns are copied side by side, into the fastest cache.
 constexpr std::size_t n_terms_at_once = 64;
 
 // out[r][k] += sum over j of left[j][r] * right[j][k] for one tile; `right` is [n_terms][n_cols].
-template <typename T>
-void add_tile(const T *left, const T *right, std::size_t n_terms, T *out,
+void add_tile(const float *left, const float *right, std::size_t n_terms, float *out,
               std::size_t out_stride) noexcept {
-    constexpr std::size_t n_cols = n_tile_cols<T>;
-    std::array<std::array<T, n_cols>, n_tile_rows> sums;
+    constexpr std::size_t n_cols = n_tile_cols;
+    std::array<std::array<float, n_cols>, n_tile_rows> sums;
     for (std::size_t r = 0; r < n_tile_rows; ++r)
         std::copy_n(out + r * out_stride, n_cols, sums[r].data());
     for (std::size_t j = 0; j < n_terms; ++j, left += n_lanes, right += n_cols)
         for (std::size_t r = 0; r < n_tile_rows; ++r) {
-            const T factor = left[r];
+            const float factor = left[r];
 #pragma omp simd
             for (std::size_t k = 0; k < n_cols; ++k) sums[r][k] += factor * right[k];
         }
@@ -41,14 +39,13 @@ void add_tile(const T *left, const T *right, std::size_t n_terms, T *out,
 }
 
 // The same for fewer columns than a tile has.
-template <typename T>
-void add_few(const T *left, std::size_t n_terms, const T *right, std::size_t right_stride, T *out,
-             std::size_t out_stride, std::size_t n_cols) noexcept {
+void add_few(const float *left, std::size_t n_terms, const float *right, std::size_t right_stride,
+             float *out, std::size_t out_stride, std::size_t n_cols) noexcept {
     for (std::size_t j = 0; j < n_terms; ++j)
         for (std::size_t r = 0; r < n_lanes; ++r) {
-            const T factor = left[j * n_lanes + r];
-            const T *const terms = right + j * right_stride;
-            T *const row = out + r * out_stride;
+            const float factor = left[j * n_lanes + r];
+            const float *const terms = right + j * right_stride;
+            float *const row = out + r * out_stride;
 #pragma omp simd
             for (std::size_t k = 0; k < n_cols; ++k) row[k] += factor * terms[k];
         }
@@ -56,23 +53,23 @@ void add_few(const T *left, std::size_t n_terms, const T *right, std::size_t rig
 
 }  // namespace
 
-template <typename T>
-void add_products(const T *left, std::size_t n_terms, const T *right, std::size_t right_stride,
-                  T *out, std::size_t out_stride, std::size_t n_cols) noexcept {
-    constexpr std::size_t width = n_tile_cols<T>;
-    alignas(64) std::array<T, n_terms_at_once * width> panel;
+void add_products(const float *left, std::size_t n_terms, const float *right,
+                  std::size_t right_stride, float *out, std::size_t out_stride,
+                  std::size_t n_cols) noexcept {
+    constexpr std::size_t width = n_tile_cols;
+    alignas(64) std::array<float, n_terms_at_once * width> panel;
     const std::size_t n_whole = n_cols / width * width;
     for (std::size_t first = 0; first < n_terms; first += n_terms_at_once) {
         const std::size_t n = std::min(n_terms_at_once, n_terms - first);
-        const T *const some = left + first * n_lanes;
-        const T *const terms = right + first * right_stride;
+        const float *const some = left + first * n_lanes;
+        const float *const terms = right + first * right_stride;
         for (std::size_t start = 0; start < n_whole; start += width) {
             for (std::size_t j = 0; j < n; ++j)
                 std::copy_n(terms + j * right_stride + start, width, panel.data() + j * width);
             for (std::size_t r = 0; r < n_lanes; r += n_tile_rows) {
                 // The next tile's columns come from memory meanwhile, some terms at a time.
                 for (std::size_t j = r * n / n_lanes; j < (r + n_tile_rows) * n / n_lanes; ++j)
-                    for (std::size_t k = 0; k < width; k += 64 / sizeof(T))
+                    for (std::size_t k = 0; k < width; k += n_line)
                         expect_to_read(terms + j * right_stride + start + width + k);
                 add_tile(some + r, panel.data(), n, out + r * out_stride + start, out_stride);
             }
@@ -81,11 +78,6 @@ void add_products(const T *left, std::size_t n_terms, const T *right, std::size_
                 n_cols - n_whole);
     }
 }
-
-template void add_products<float>(const float *, std::size_t, const float *, std::size_t, float *,
-                                  std::size_t, std::size_t) noexcept;
-template void add_products<double>(const double *, std::size_t, const double *, std::size_t,
-                                   double *, std::size_t, std::size_t) noexcept;
 
 void multiply(std::span<const float> left, std::span<const float> right, std::size_t n_terms,
               std::size_t n_cols, std::span<float> out, unsigned n_threads) {

@@ -11,9 +11,9 @@ constexpr std::size_t n_lanes = 32;
 
 /// out[r][k] += sum over j of left[j][r] * right[j][k], j rising, for r below `n_lanes`.
 /// `left` is [n_terms][n_lanes]; rows of the others lie `right_stride` and `out_stride` apart.
-template <typename T>
-void add_products(const T *left, std::size_t n_terms, const T *right, std::size_t right_stride,
-                  T *out, std::size_t out_stride, std::size_t n_cols) noexcept;
+void add_products(const float *left, std::size_t n_terms, const float *right,
+                  std::size_t right_stride, float *out, std::size_t out_stride,
+                  std::size_t n_cols) noexcept;
 
 /// out[r][k] = sum over j of left[r][j] * right[j][k], for row-major matrices.
 void multiply(std::span<const float> left, std::span<const float> right, std::size_t n_terms,

@@ -1,6 +1,7 @@
 #include "rounding.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "descent.hpp"
@@ -10,12 +11,19 @@
 namespace snug {
 namespace {
 
+constexpr Lanes<double> never = [] {
+    Lanes<double> errors;
+    errors.fill(std::numeric_limits<double>::infinity());
+    return errors;
+}();
+
 void round_tile(const BlockType &type, std::span<const float> rows, const Curvature &curvature,
                 const GroupFactors &factors, const RoundingSteps &steps, std::span<std::uint8_t> blocks,
                 std::span<double> errors) {
-    WeightTile tile(type, rows, blocks, errors.size());
-    const Lanes<double> before = walk_codes(tile, curvature).errors;
-    Walk walk = steps.feedback ? round_with_feedback(tile, curvature) : walk_codes(tile, curvature);
+    const WeightTile given(type, rows, blocks, errors.size());
+    WeightTile tile = given;
+    const Walk walk = steps.feedback ? round_with_feedback(tile, curvature)
+                                     : walk_codes(tile, curvature, never);
     Lanes<double> after = walk.errors;
     if (steps.n_sweeps > 0 || steps.n_refits > 0) {
         Descent descent(tile, curvature, factors, gradient_after(walk, curvature));
@@ -26,6 +34,7 @@ void round_tile(const BlockType &type, std::span<const float> rows, const Curvat
         }
         after = descent.errors();
     }
+    const Lanes<double> before = walk_codes(given, curvature, after).errors;
     std::vector<std::uint8_t> changed(blocks.size());
     tile.write(changed);
     const std::size_t row_bytes = blocks.size() / errors.size();

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 EffortName = Literal["fast", "balanced", "best"]
 
 
-# A core of a server reads 70e9 weights times tokens a second, with the second moments half of that,
+# A core of a server reads 50e9 weights times tokens a second, with the second moments half of that,
 # and rounds 1 to 3 million weights. Of 15 minutes on 8 cores, which are to do for 8e9 weights, the
-# rounding alone takes 7 with one sweep; this is what can be read in 4, weights times tokens:
+# rounding alone takes 7; this is what can be read in 4, weights times tokens:
 READABLE = 1.1e14
 CHUNK_TOKENS = 512
 FEWEST_CHUNKS = 8
 FEWEST_TO_JUDGE = 4
 FEWEST_RUNS = 9  # one for each kind of tensor in most models
 MOST_WITH_REFITS = 3e9
-MOST_READ_WHOLE = 2e9  # parameters; 4 GB in 16 bits, beside which others want memory too
+MOST_WITH_SWEEPS = 5e9
+MOST_READ_WHOLE = 5e8  # parameters; larger ones are read in 8 bits: half the time and memory
 MOST_CORRECTED = 5e7  # parameters that "balanced" has time for: each input reads the text anew
 MOST_TWICE = 2e8  # parameters that are in memory twice for it, in F32
 PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
@@ -125,6 +126,8 @@ def effort_for(name: EffortName, n_parameters: int, n_ctx_train: int = 0) -> Eff
         effort = msgspec.structs.replace(
             effort, sample_rows=64, held_out=128, sweeps=min(1, effort.sweeps), refits=0
         )
+    if size > MOST_WITH_SWEEPS:
+        effort = msgspec.structs.replace(effort, sweeps=0)
     return _within(effort, n_ctx_train) if 0 < n_ctx_train < effort.n_ctx else effort
 
 
@@ -193,7 +196,7 @@ _ALL_CHUNKS = 150  # of the texts that come with Snug, about
 _WRITING = 4  # times the work of reading
 _INPUTS = 50  # of a small model, each of which two models read half way for
 _READ_PER_CORE = 30e9  # weights times tokens a second: what is below a server's is common
-_ROUNDED_PER_CORE = 2e6  # weights a second, in one sweep
+_ROUNDED_PER_CORE = 3e6  # weights a second, with feedback; each sweep takes as long again
 
 
 def expected_seconds(effort: EffortName, n_weights: int) -> float:
@@ -205,5 +208,5 @@ def expected_seconds(effort: EffortName, n_weights: int) -> float:
     n_chunks = (work.chunks or _ALL_CHUNKS) + _WRITING * work.own_chunks + runs
     n_chunks += _INPUTS * work.correct_chunks
     reading = CHUNK_TOKENS * n_chunks / _READ_PER_CORE
-    rounding = (work.sweeps + work.refits) / _ROUNDED_PER_CORE
+    rounding = (1 + work.sweeps + work.refits) / _ROUNDED_PER_CORE
     return n_weights * (reading + rounding) / n_cores()

@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ from engine.llama.weights import LoadedWeights
 from engine.quantize.encode import Encoder
 from engine.quantize.figures import score
 from engine.quantize.kept_logits import KeptLogits
-from engine.workers import wait
+from engine.workers import in_order, n_cores, threads, wait
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,6 +82,14 @@ def role_of(tensor: str) -> str:
     return re.sub(r"^blk\.\d+\.(nextn\.)?", "", tensor)
 
 
+class _Stretch(NamedTuple):
+    """Rows of a tensor."""
+
+    tensor: TensorInfo
+    start: int
+    stop: int
+
+
 class Sensitivities:
     """A loaded model of which tensors can be made coarse; for one thread."""
 
@@ -106,6 +114,7 @@ class Sensitivities:
         self._loaded_as = {tensor.name: tensor for tensor in loaded.tensors}
         self._chunks = chunks
         self._encoder = encoder
+        self._n_threads = n_threads or n_cores()
         self._evaluator = Evaluator(model, len(chunks[0]), n_threads)
         try:
             self._weights = LoadedWeights(model)
@@ -206,17 +215,20 @@ class Sensitivities:
         coarse: Mapping[str, GgmlType],
         meanwhile: Progress,
     ) -> Generator[Progress, None, None]:
-        for tensor in tensors:
-            stored = self._loaded_as[tensor.name].type
-            target = coarse[tensor.name]
-            for start, stop in _stretches(tensor):
+        def make_coarse(piece: _Stretch) -> NDArray[np.generic]:
+            tensor, start, stop = piece
+            stored, target = self._loaded_as[tensor.name].type, coarse[tensor.name]
+            rows = self._source.rows(tensor, start, stop)
+            rounded = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
+            if stored.is_float:
+                return from_float32(rounded, stored)
+            return quantize_rows(stored, rounded)
+
+        pieces = (piece for tensor in tensors for piece in _stretches(tensor))
+        with threads(self._n_threads, "coarse") as pool:
+            for piece, future in in_order(pool, make_coarse, pieces, self._n_threads + 1):
                 yield meanwhile
-                rows = self._source.rows(tensor, start, stop)
-                rounded = dequantize_rows(target, self._encoder.stock(tensor, target, rows, start))
-                if stored.is_float:
-                    self._write(tensor, start, from_float32(rounded, stored))
-                else:
-                    self._write(tensor, start, quantize_rows(stored, rounded))
+                self._write(piece.tensor, piece.start, (yield from wait(future, meanwhile)))
                 self._source.forget()  # beside the loaded model it would be there twice
 
     def _restore(self, tensors: Sequence[TensorInfo]) -> None:
@@ -224,7 +236,7 @@ class Sensitivities:
 
         for tensor in tensors:
             loaded = self._loaded_as[tensor.name]
-            for start, stop in _stretches(tensor):
+            for _, start, stop in _stretches(tensor):
                 data = np.frombuffer(self._loaded.raw(loaded, start, stop), np.uint8)
                 self._write(tensor, start, data)
                 self._loaded.forget()
@@ -236,7 +248,7 @@ class Sensitivities:
         self._weights.write(tensor.name, flat, start * self._loaded_as[tensor.name].row_bytes)
 
 
-def _stretches(tensor: TensorInfo) -> Iterator[tuple[int, int]]:
+def _stretches(tensor: TensorInfo) -> Iterator[_Stretch]:
     n_rows = max(1, CHUNK_ELEMENTS // tensor.n_cols)
     for start in range(0, tensor.n_rows, n_rows):
-        yield start, min(tensor.n_rows, start + n_rows)
+        yield _Stretch(tensor, start, min(tensor.n_rows, start + n_rows))

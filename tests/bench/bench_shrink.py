@@ -4,9 +4,10 @@
 
 Llama models of random BF16 weights, shrunk by `snug-engine shrink` as a process, with its children.
 Memory is split in two: "own" is what the process asked for, "mapped" are pages of files, which the
-system takes back when it needs room. Each stage is then scaled to Llama 3 8B, its processor seconds
-by how its work grows (`STAGES`), and divided by 8 cores. Others may use the machine meanwhile:
-processor seconds stand that better than those of the clock.
+system takes back when it needs room. Each stage is then scaled to Llama 3 8B by how its work grows
+(`STAGES`). On 8 cores it takes an eighth of its processor seconds, but for what one thread does
+alone: of a stage of T seconds on n threads and P of the processor that is (n T - P) / (n - 1),
+waiting for the disk included. Others who use the machine meanwhile make that more.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SHARED = Path(__file__).parents[3] / "shared"
 SAMPLE_S = 0.1
 N_CORES = 8
 ALL_CHUNKS = 170  # of the texts that come with Snug
-BASE = 4096  # what a weight costs beside its feedback, in operations: ggml's own search
+BASE = 6000  # what a weight costs beside its feedback, in operations: ggml's own search
 
 
 class Shape(NamedTuple):
@@ -261,7 +262,16 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
 """The work of each stage, in operations of some kind; all others are as many bytes as the model."""
 
 
-def report(shape: Shape, effort_name: EffortName, stages: dict[str, Stage]) -> None:
+def on_8_cores(stage: Stage, n_threads: int) -> float:
+    """Seconds: those of one thread alone, and an eighth of the others."""
+    if n_threads == 1:
+        return stage.processor_seconds / N_CORES
+    alone = (n_threads * stage.seconds - stage.processor_seconds) / (n_threads - 1)
+    alone = min(stage.seconds, max(0.0, alone))
+    return alone + max(0.0, stage.processor_seconds - alone) / N_CORES
+
+
+def report(shape: Shape, effort_name: EffortName, n_threads: int, stages: dict[str, Stage]) -> None:
     large = SHAPES["8B"]
     efforts = [effort_for(effort_name, one.n_parameters) for one in (shape, large)]
     print(
@@ -270,12 +280,13 @@ def report(shape: Shape, effort_name: EffortName, stages: dict[str, Stage]) -> N
     print("| stage | s | processor s | own, MB | mapped, MB | 8 B, processor s | on 8 cores, s |")
     print("|---|---|---|---|---|---|---|")
     total = Stage(0, 0, 0, 0)
-    total_of_8b = 0.0
+    total_of_8b = (0.0, 0.0)
     for name, stage in stages.items():
         work = STAGES.get(name, weights)
         here = work(shape, efforts[0])
-        of_8b = stage.processor_seconds * (work(large, efforts[1]) / here if here else 0)
-        total_of_8b += of_8b
+        times = work(large, efforts[1]) / here if here else 0
+        of_8b = stage.processor_seconds * times, on_8_cores(stage, n_threads) * times
+        total_of_8b = total_of_8b[0] + of_8b[0], total_of_8b[1] + of_8b[1]
         total = Stage(
             total.seconds + stage.seconds,
             total.processor_seconds + stage.processor_seconds,
@@ -286,10 +297,10 @@ def report(shape: Shape, effort_name: EffortName, stages: dict[str, Stage]) -> N
     row("all", total, total_of_8b)
 
 
-def row(name: str, stage: Stage, of_8b: float) -> None:
+def row(name: str, stage: Stage, of_8b: tuple[float, float]) -> None:
     own, mapped = (f"{n / 1e6:,.0f}" for n in (stage.own_bytes, stage.mapped_bytes))
     times = f"{stage.seconds:,.1f} | {stage.processor_seconds:,.1f}"
-    print(f"| {name} | {times} | {own} | {mapped} | {of_8b:,.0f} | {of_8b / N_CORES:,.0f} |")
+    print(f"| {name} | {times} | {own} | {mapped} | {of_8b[0]:,.0f} | {of_8b[1]:,.0f} |")
 
 
 def main() -> None:
@@ -309,7 +320,7 @@ def main() -> None:
         command += ["--bpw", str(args.bpw), "--effort", args.effort, "-t", str(args.threads)]
         stages = run(command)
         print(f"{out.stat().st_size / 1e6:,.0f} MB")
-    report(shape, args.effort, stages)
+    report(shape, args.effort, args.threads, stages)
 
 
 if __name__ == "__main__":
