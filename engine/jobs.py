@@ -34,7 +34,13 @@ class Piece(msgspec.Struct, frozen=True, tag="piece"):
     n_tokens: int
 
 
-Step = Progress | Piece
+class Notice(msgspec.Struct, frozen=True, tag="notice"):
+    """What the user would not expect of how it is done, in a sentence; nothing is wrong."""
+
+    text: str
+
+
+Step = Progress | Piece | Notice
 
 
 class Paused(BaseException):

@@ -22,7 +22,7 @@ from app.store import AnswerStats, Message, Status, Store
 from app.tasks import Relay, StartWorker, not_started, start_worker
 from engine.errors import EngineError, ErrorReport, OutOfMemory
 from engine.inference import Answer, Generate, Load, ModelInfo
-from engine.jobs import Pace, Progress, Step
+from engine.jobs import Pace, Piece, Progress, Step
 
 if TYPE_CHECKING:
     # The client is loaded with the first model, not with the window.
@@ -307,7 +307,7 @@ class Session(QObject):
                     stream.prompt_tokens_reused = step.done
                 stream.prompt_tokens = step.total
             self.progressed.emit()
-        elif stream:
+        elif isinstance(step, Piece) and stream:
             stream.n_tokens = step.n_tokens
             if stream.first_piece_at is None:
                 stream.first_piece_at = time.monotonic()

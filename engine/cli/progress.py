@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from engine.client import Worker
-from engine.jobs import Pace, Progress, Step
+from engine.jobs import Notice, Pace, Progress, Step
 from engine.words import format_bytes
 
 BAR_CELLS = 28
+CLEAR = "\r\x1b[K"
 
 
 class ProgressBar:
@@ -22,6 +23,7 @@ class ProgressBar:
         self._is_terminal = out.isatty()
         self._pace = Pace()
         self._stage = ""
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -33,15 +35,18 @@ class ProgressBar:
         tb: TracebackType | None,
     ) -> None:
         if self._is_terminal and self._stage:
-            self._out.write("\r\x1b[K")
+            self._out.write(CLEAR)
             self._out.flush()
 
     def show(self, step: Step) -> None:
+        if isinstance(step, Notice) and step.text not in self._told:
+            self._told.add(step.text)
+            self._out.write(f"{CLEAR if self._is_terminal else ''}{step.text}\n")
         if not isinstance(step, Progress):
             return
         self._pace.update(step)
         if self._is_terminal:
-            self._out.write(f"\r\x1b[K{self._line(step)}")
+            self._out.write(f"{CLEAR}{self._line(step)}")
             self._out.flush()
         elif step.stage != self._stage:
             self._out.write(f"{step.stage}\n")

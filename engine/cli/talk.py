@@ -28,8 +28,6 @@ def chat(args: argparse.Namespace) -> Any:
         with ProgressBar(sys.stderr) as bar:
             load = Load(str(args.model.absolute()), settings)
             info = worker.finish(load, None if args.json else bar.show)
-        if info.notice:
-            print(info.notice, file=sys.stderr)
         if isinstance(sys.stdin, io.TextIOWrapper):
             sys.stdin.reconfigure(errors="surrogateescape")  # refused in words, not a traceback
         if args.prompt is not None or not sys.stdin.isatty():

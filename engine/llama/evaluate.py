@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from engine.fit.run import KvType
-from engine.jobs import Progress
+from engine.jobs import Step
 from engine.llama.context import Context
 from engine.llama.model import Model, load_model
 
@@ -48,7 +48,7 @@ class Evaluator:
     @classmethod
     def load(
         cls, path: str | Path, n_ctx: int, n_threads: int = 0, kv_type: KvType = "f16"
-    ) -> Generator[Progress, None, Self]:
+    ) -> Generator[Step, None, Self]:
         """Load the model at `path`; raises what `load_model` raises."""
         model = yield from load_model(path)
         return cls(model, n_ctx, n_threads, kv_type)

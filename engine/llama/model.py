@@ -21,7 +21,7 @@ from engine.errors import (
 )
 from engine.gguf import GgufFile
 from engine.hardware import Device
-from engine.jobs import Progress
+from engine.jobs import Notice, Progress
 from engine.llama.devices import devices, use_devices
 from engine.llama.experts import keep_experts
 from engine.llama.library import library
@@ -74,12 +74,13 @@ def load_model(
     n_cpu_experts: int = 0,
     *,
     is_copied: bool = False,
-) -> Generator[Progress, None, Model]:
+) -> Generator[Progress | Notice, None, Model]:
     """Load the GGUF at `path`; closing the generator stops llama.cpp at the next tensor.
 
     `n_gpu_layers` -1 are all, None are all if a GPU has room for them and else none. The experts of
     the first `n_cpu_experts` layers stay in main memory. `is_copied` reads the weights into memory
-    of the process instead of mapping the file.
+    of the process instead of mapping the file. A notice tells if it is not computed where the user
+    would expect.
 
     The file is checked by our own parser before llama.cpp sees it. Raises NotFound, StorageError,
     CorruptFile, UnsupportedTensor, UnsupportedArchitecture, UnsupportedTokenizer, OutOfMemory.
@@ -87,6 +88,8 @@ def load_model(
     file = open_model_file(path)
     if n_gpu_layers is None:
         n_gpu_layers = all_or_none(file.size_bytes, devices())
+    if library().notice:
+        yield Notice(library().notice)
     loading = _Loading(file.path, n_gpu_layers, n_cpu_experts, is_copied=is_copied)
     thread = threading.Thread(target=loading.run, name="load-model", daemon=True)
     thread.start()

@@ -237,6 +237,8 @@ class Making:
         notes = []
         if self._bench.has_new_texts:
             notes.append("It was begun again: its texts had changed since it was broken off.")
+        if library().notice:
+            notes.append(library().notice)
         if len(versions) > 1:
             notes.append(f"Of {len(versions)} versions this is the best: {best.name}.")
         if best.chosen.cost:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine import gpu_modules, starter
+from engine.cli import main
 from engine.client import Worker
 from engine.detect import Detect
 from engine.errors import WorkerCrashed
@@ -27,6 +28,8 @@ from tests.helpers.gpu_modules import (
     compile_module,
     llama_cpp_with,
 )
+
+CRASHED = "Vulkan crashed at work. Snug computes on the processor instead."
 
 
 def detect(device: str = AUTO, *, tries_again: bool = False) -> Graphics:
@@ -116,9 +119,22 @@ def test_a_load_that_crashes_on_a_card_is_repeated_on_the_processor(
         load()
     info = load()
     assert info.device == "CPU"
-    assert info.notice == "Vulkan crashed at work. Snug computes on the processor instead."
+    assert info.notice == CRASHED
     assert tried(detect()) == {"Vulkan": "Vulkan crashed at work."}
     assert not list(folders().cache.glob("computing-*"))
+
+
+def test_a_job_tells_once_what_it_is_not_computed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(llama_cpp_with(tmp_path, vulkan=card("Vulkan"))))
+    with pytest.raises(WorkerCrashed):
+        load()
+    text = tmp_path / "text.txt"
+    text.write_text("The fox sat down by the river. " * 200)
+    model = str(starter.MODEL)
+    assert main(["quality", model, "--reference", model, "--text", str(text), "--chunks", "1"]) == 0
+    assert capsys.readouterr().err.count(CRASHED) == 1
 
 
 def test_a_worker_that_was_killed_says_nothing_of_the_card(
