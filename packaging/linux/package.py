@@ -75,18 +75,21 @@ def make_deb(build: Path) -> Path:
         file.write("\nThe licences of all parts are in /opt/snug/licences.\n")
     size_kib = sum(path.lstat().st_size for path in root.rglob("*")) // 1024
     architecture = ARCHITECTURES[platform.machine()]
-    control = root / "DEBIAN" / "control"
-    control.parent.mkdir()
-    control.write_text(
-        CONTROL.format(
-            version=__version__,
-            architecture=architecture,
-            size_kib=size_kib,
-            depends=", ".join(sorted(set(NEEDED.values()))),
-            recommends=", ".join(sorted(set(RECOMMENDED.values()))),
-        )
+    control = CONTROL.format(
+        version=__version__,
+        architecture=architecture,
+        size_kib=size_kib,
+        depends=", ".join(sorted(set(NEEDED.values()))),
+        recommends=", ".join(sorted(set(RECOMMENDED.values()))),
     )
-    package = build / "dist" / f"snug_{__version__}_{architecture}.deb"
+    return build_deb(root, control, build / "dist" / f"snug_{__version__}_{architecture}.deb")
+
+
+def build_deb(root: Path, control: str, package: Path) -> Path:
+    """Packs the files of `root`, which is removed then."""
+    folder = root / "DEBIAN"
+    folder.mkdir()
+    (folder / "control").write_text(control)
     options = ["--root-owner-group", "-Zxz", "-z6", "--threads-max=1"]
     subprocess.run(["dpkg-deb", *options, "--build", str(root), str(package)], check=True)
     shutil.rmtree(root)
