@@ -20,7 +20,7 @@ from engine.workers import wait
 if TYPE_CHECKING:
     from engine.llama.model import Model
 
-VERSION = 2
+VERSION = 3
 """Of what a file of the same key holds."""
 SHORTEST_N_CTX = 32
 

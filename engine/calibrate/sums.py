@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.calibrate.inputs import Input
+from engine.calibrate.massive import share
 from engine.errors import CorruptFile
 from engine.gguf import encode_header
 from engine.gguf_header import aligned
@@ -35,6 +36,7 @@ class Tally(msgspec.Struct, frozen=True):
 
     counts: dict[str, list[int]]
     totals: dict[str, list[list[float]]]
+    beyond: dict[str, list[list[float]]]
     n_sampled: dict[str, int]
 
 
@@ -61,6 +63,8 @@ class Sums:
         self._inputs = inputs
         self._counts = {one.name: np.zeros(one.n_matrices, np.int64) for one in inputs}
         self._totals = {one.name: np.zeros((one.n_matrices, one.n_cols)) for one in inputs}
+        # Of the sums of squares, what the second moment leaves out of massive rows.
+        self._beyond = {one.name: np.zeros((one.n_matrices, one.n_cols)) for one in inputs}
         self._n_sampled = {one.name: 0 for one in inputs}
 
     def add(self, one: Input, rows: NDArray[np.float32], is_held_out: NDArray[np.bool_]) -> None:
@@ -71,10 +75,11 @@ class Sums:
         import numpy as np
 
         _require_numbers(one, rows)
+        shares = share(rows)
         apart = np.repeat(is_held_out, rows.shape[1] // len(is_held_out))
         for matrix in range(one.n_matrices):
-            self._add_rows(one, matrix, rows[matrix][~apart])
-        sample = rows[:, apart]  # [n_matrices, n_held_out, n_cols]
+            self._add_rows(one, matrix, rows[matrix][~apart], shares[matrix][~apart])
+        sample = rows[:, apart] * shares[:, apart]  # [n_matrices, n_held_out, n_cols]
         if sample.size:
             first = self._n_sampled[one.name]
             self._array(f"{one.name}.in_sample")[:, first : first + sample.shape[1]] = sample
@@ -94,12 +99,13 @@ class Sums:
         import numpy as np
 
         _require_numbers(one, rows)
-        n_rows = rows.shape[1]
+        n_rows, shares = rows.shape[1], share(rows)
         for expert in range(one.n_matrices):
             tokens, slots = np.nonzero((experts == expert) & ~is_held_out[:, None])
             if len(tokens):
-                self._add_rows(one, expert, rows[tokens, slots % n_rows])
-        sample = rows[is_held_out].reshape(-1, one.n_cols)
+                of_expert = tokens, slots % n_rows
+                self._add_rows(one, expert, rows[of_expert], shares[of_expert])
+        sample = (rows[is_held_out] * shares[is_held_out]).reshape(-1, one.n_cols)
         if len(sample):
             first = self._n_sampled[one.name]
             self._array(f"{one.name}.in_sample")[first : first + len(sample)] = sample
@@ -113,6 +119,7 @@ class Sums:
         return Tally(
             {name: counts.tolist() for name, counts in self._counts.items()},
             {name: totals.tolist() for name, totals in self._totals.items()},
+            {name: beyond.tolist() for name, beyond in self._beyond.items()},
             dict(self._n_sampled),
         )
 
@@ -140,29 +147,39 @@ class Sums:
         for name in self._counts:
             self._counts[name] = np.array(tally.counts[name], np.int64)
             self._totals[name] = np.array(tally.totals[name])
+            self._beyond[name] = np.array(tally.beyond[name])
         self._n_sampled = dict(tally.n_sampled)
 
     def finish(self) -> None:
         """Write what is not in the file yet: counts, sums, sums of squares."""
         for one in self._inputs:
-            diagonal = self._diagonal(one)
+            squares = self._diagonal(one) + self._beyond[one.name]
             for tensor in one.tensors:
-                self._array(f"{tensor}.in_sum2")[:] = diagonal
+                self._array(f"{tensor}.in_sum2")[:] = squares
                 self._array(f"{tensor}.in_sum")[:] = self._totals[one.name]
                 self._array(f"{tensor}.counts")[:, 0] = self._counts[one.name]
 
-    def _add_rows(self, one: Input, matrix: int, rows: NDArray[np.float32]) -> None:
-        """Add rows [n, n_cols] to the sums of one matrix."""
+    def _add_rows(
+        self,
+        one: Input,
+        matrix: int,
+        rows: NDArray[np.float32],
+        shares: NDArray[np.float32],
+    ) -> None:
+        """Add rows [n, n_cols] to the sums of one matrix; `shares` [n, 1] of them count."""
         import numpy as np
 
         from engine._native import add_outer_products
 
-        rows = np.ascontiguousarray(rows)
+        self._counts[one.name][matrix] += len(rows)
+        self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
+        for i in np.flatnonzero(shares < 1):
+            rest = 1 - np.square(shares[i], dtype=np.float64)
+            self._beyond[one.name][matrix] += rest * np.square(rows[i], dtype=np.float64)
+        rows = np.ascontiguousarray(rows * shares)
         outer = self._array(f"{one.name}.in_outer")[matrix]
         self._touch(outer.nbytes)
         add_outer_products(rows, outer, self._n_threads)
-        self._counts[one.name][matrix] += len(rows)
-        self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
 
     def _touch(self, n_bytes: int) -> None:
         """Make room for so much more of the file in memory."""

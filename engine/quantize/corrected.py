@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.calibrate.massive import share
 from engine.gguf_values import TensorInfo, Value
 from engine.quantize.rounding import Curvature, product
 
@@ -35,12 +36,13 @@ class Moments:
         self._lost = np.zeros((n_cols, n_cols), np.float32)  # (x - y) y^T
 
     def add(self, original: NDArray[np.float32], rounded: NDArray[np.float32]) -> None:
-        """Add the same tokens' rows in both, [n_tokens, n_cols]."""
+        """Add the same tokens' rows in both, [n_tokens, n_cols], less of massive ones."""
         import numpy as np
 
         from engine._native import add_outer_products
 
-        rounded = np.ascontiguousarray(rounded)
+        counts = share(rounded)
+        original, rounded = original * counts, np.ascontiguousarray(rounded * counts)
         add_outer_products(rounded, self._rounded, self._n_threads)
         self._lost += product((original - rounded).T, rounded, self._n_threads)
         self._n += len(rounded)
