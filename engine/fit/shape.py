@@ -27,6 +27,8 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
     head_dim_v: int
     n_vocab: int
     n_ctx_train: int
+    n_experts: int = 0
+    n_experts_used: int = 0
 
     @staticmethod
     def from_metadata(metadata: Mapping[str, Value]) -> Shape:
@@ -72,6 +74,8 @@ class Shape(msgspec.Struct, frozen=True, gc=False):
                 else number("vocab_size")
             ),
             n_ctx_train=number("context_length"),
+            n_experts=number("expert_count"),
+            n_experts_used=number("expert_used_count"),
         )
 
     def kv_cache_bytes(self, n_ctx: int) -> int:

@@ -26,7 +26,8 @@ FEWEST_TO_JUDGE = 4
 FEWEST_RUNS = 9  # one for each kind of tensor in most models
 MOST_WITH_REFITS = 3e9
 MOST_WITH_SWEEPS = 5e9
-MOST_READ_WHOLE = 5e8  # parameters; larger ones are read in 8 bits: half the time and memory
+MOST_READ_WHOLE = 5e8  # parameters; larger ones are read in 8 bits: less time, half the memory
+MOST_IN_16_BITS = 2e9  # parameters that anybody has memory for, whatever the patience
 MOST_CORRECTED = 5e7  # parameters that "balanced" has time for: each input reads the text anew
 MOST_TWICE = 2e8  # parameters that are in memory twice for it, in F32
 PATIENCE = {"fast": 0.25, "balanced": 1.0, "best": 16.0}
@@ -101,26 +102,32 @@ EFFORTS: dict[EffortName, Effort] = {
 """For small models; see `effort_for`."""
 
 
-def effort_for(name: EffortName, n_parameters: int, n_ctx_train: int = 0) -> Effort:
+def effort_for(
+    name: EffortName, n_parameters: int, n_ctx_train: int = 0, n_active: int = 0
+) -> Effort:
     """The effort `name` for a model of `n_parameters`: a large one gets less for each of them.
+
+    `n_active` of them compute with each token, 0 = all: those of experts that it does not go to
+    cost nothing to read, and each expert sees few tokens.
 
     One that was trained on fewer than 512 tokens at once, `n_ctx_train`, 0 = not known, reads as
     many in more and shorter chunks: what it makes of longer ones is nothing to go by.
 
-    So that `balanced` takes no more than 15 minutes for 8 billion on 8 cores, `fast` about half of
-    it and `best` hours (docs/measured.md, Shrinking at scale). Least is taken from what
+    So that `balanced` takes no more than 15 minutes for 8 billion on 8 cores and `best` hours
+    (docs/measured.md, Shrinking at scale). `fast` takes half of it at 1 billion; at 8, where both
+    do the least that tells something, as long. Least is taken from what
     the result depends on most: the rounding; most from reading, whose figures are means already.
     """
     effort = EFFORTS[name]
     size = n_parameters / PATIENCE[name]
-    n_chunks = int(READABLE / CHUNK_TOKENS / max(1, size))
+    n_chunks = int(READABLE / CHUNK_TOKENS / max(1, (n_active or n_parameters) / PATIENCE[name]))
     usual = effort.chunks + effort.own_chunks + effort.run_chunks * (effort.most_runs + 1)
     usual += 2 * effort.judge_chunks
     if n_chunks < usual:
         effort = _reading(effort, n_chunks)
     if size > MOST_CORRECTED or n_parameters > MOST_TWICE:
         effort = msgspec.structs.replace(effort, correct_chunks=0)
-    if n_parameters > MOST_READ_WHOLE:
+    if size > MOST_READ_WHOLE or n_parameters > MOST_IN_16_BITS:
         effort = msgspec.structs.replace(effort, reads_compact=True)
     if size > MOST_WITH_REFITS:
         effort = msgspec.structs.replace(
@@ -136,7 +143,11 @@ def effort_of(name: EffortName, source: ModelSource) -> Effort:
     from engine.fit.shape import Shape
 
     n_parameters = sum(tensor.n_elements for tensor in source.tensors)
-    return effort_for(name, n_parameters, Shape.from_metadata(source.metadata).n_ctx_train)
+    shape = Shape.from_metadata(source.metadata)
+    share = min(1.0, shape.n_experts_used / shape.n_experts) if shape.n_experts else 1.0
+    n_of_experts = sum(t.n_elements for t in source.tensors if "_exps." in t.name)
+    n_active = n_parameters - round((1.0 - share) * n_of_experts)
+    return effort_for(name, n_parameters, shape.n_ctx_train, n_active)
 
 
 def _within(effort: Effort, n_ctx: int) -> Effort:

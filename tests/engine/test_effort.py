@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from engine.quantize.effort import EFFORTS, Effort, EffortName, effort_for
+from engine.ggml_types import GgmlType
+from engine.gguf import write_gguf
+from engine.gguf_values import TensorInfo, Value
+from engine.quantize.effort import EFFORTS, Effort, EffortName, effort_for, effort_of
+from engine.source import open_source
 
 SIZES = [int(10 ** (7 + i / 8)) for i in range(33)]  # ten million to a hundred billion
 
@@ -45,6 +51,33 @@ def test_a_larger_model_never_gets_more() -> None:
         assert n_read(larger) <= n_read(smaller)
         assert larger.sweeps <= smaller.sweeps
         assert larger.refits <= smaller.refits
+
+
+def test_a_model_of_experts_reads_as_one_of_what_each_token_takes() -> None:
+    dense, of_experts = (
+        effort_for("balanced", 30_000_000_000, n_active=n) for n in (0, 3_300_000_000)
+    )
+    assert of_experts.chunks == effort_for("balanced", 3_300_000_000).chunks > dense.chunks
+    assert of_experts.sweeps == dense.sweeps
+
+
+def test_the_experts_that_a_token_does_not_go_to_are_not_counted(tmp_path: Path) -> None:
+    experts = TensorInfo("blk.0.ffn_up_exps.weight", (256, 4096, 512), GgmlType.IQ1_S)
+    others = TensorInfo("output.weight", (256, 4096), GgmlType.F32)
+    metadata = {
+        "general.architecture": Value.string("qwen3moe"),
+        "qwen3moe.expert_count": Value.u32(512),
+        "qwen3moe.expert_used_count": Value.u32(32),
+    }
+    path = tmp_path / "model.gguf"
+    with write_gguf(path, metadata, [experts, others]) as writer:
+        for tensor in (experts, others):
+            writer.write(bytes(tensor.n_bytes))
+    with closing(open_source(path)) as source:
+        found = effort_of("balanced", source)
+    n_all = experts.n_elements + others.n_elements
+    assert found == effort_for("balanced", n_all, 0, experts.n_elements // 16 + others.n_elements)
+    assert found.chunks > effort_for("balanced", n_all).chunks
 
 
 def test_a_model_trained_on_short_texts_reads_as_many_tokens_in_shorter_chunks() -> None:
