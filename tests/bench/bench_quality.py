@@ -2,16 +2,18 @@
 
     python tests/bench/bench_quality.py --tools FOLDER [SOURCE ...] [--chunks 120] [--threads 2]
 
-Run by `make bench-quality`. llama.cpp's own tools judge: both are calibrated with cdv3.txt and
-measured by `llama-perplexity --kl-divergence` on text that neither has seen. A size is what a stock
-recipe takes. Ratios of KL divergence are ours by llama-quantize's:
+Run by `make bench-quality`. llama.cpp's own tools judge: both are calibrated with cdv3.txt, Snug
+also with what the model writes by itself, which takes no other text, and measured by
+`llama-perplexity --kl-divergence` on text that neither has seen. A size is what a stock recipe
+takes. Ratios of KL divergence are ours by llama-quantize's:
 
     rounding    the stock types, rounded by Snug
     folding     the stock types and ggml's rounding, after scales have moved
     allocation  types chosen within the size, ggml's rounding
     all         what `snug-engine shrink --size BYTES --effort best` does
 
-Ends with 1 if a file is larger than its size.
+Ends with 1 if a file is larger than its size, or less good than it is to be (`LIMITS`): each
+shortfall is told below its row.
 """
 
 from __future__ import annotations
@@ -49,6 +51,12 @@ SHARED = Path(__file__).parents[3] / "shared"
 K_QUANTS = ("Q2_K", "Q3_K_M", "IQ4_XS", "Q4_K_M", "Q5_K_M")
 SMALL_BLOCKS = ("Q4_0", "IQ4_NL", "Q5_0", "Q4_K_M")
 """For rows that hold no k-quants."""
+LIMITS = {
+    "measure-7m": {"Q2_K": 0.38, "Q3_K_M": 0.38, "IQ4_XS": 0.50, "Q4_K_M": 0.43, "Q5_K_M": 0.55},
+    "TinyStories-656K": dict.fromkeys(SMALL_BLOCKS, 0.70),
+}
+"""The most that the mean KL divergence may be of stock's. All other figures are to be better too,
+and the perplexity not worse."""
 BY_GGML = Care(feedback=False)
 ATTEMPTS = 30
 
@@ -98,6 +106,7 @@ class Case:
     def __init__(self, path: Path, effort: EffortName, n_threads: int):
         self._n_threads = n_threads
         self._path = path
+        self.name = path.stem
         self.source: ModelSource = open_source(path)
         self._effort = effort_of(effort, self.source)
         shape = next(tensor for tensor in self.source.tensors if len(tensor.shape) > 1)
@@ -207,7 +216,7 @@ class Row(NamedTuple):
 
 
 def measure(case: Case, tools: Tools, args: argparse.Namespace, folder: Path) -> bool:
-    """Print a row for each size; returns whether all files were as small as they had to be."""
+    """Print a row for each size; returns whether all files are as small and as good as is due."""
     text = readable(args.text or SHARED / "text" / case.text_name, case.source, folder)
     calibration = readable(args.calibration, case.source, folder)
     model = case.prepare(folder, calibration, args.profile)
@@ -217,7 +226,7 @@ def measure(case: Case, tools: Tools, args: argparse.Namespace, folder: Path) ->
         tools.imatrix(model, calibration, begun)
         begun.replace(imatrix)
     tools.write_base(model, text, args.chunks, base)
-    is_within = True
+    is_due = True
     for number, recipe in enumerate(args.recipes or case.recipes):
         stock, out = folder / "stock.gguf", folder / "out.gguf"
         tools.quantize(model, imatrix, recipe, stock)
@@ -226,11 +235,30 @@ def measure(case: Case, tools: Tools, args: argparse.Namespace, folder: Path) ->
             case.write(chosen, care, out)
             if out.stat().st_size > stock.stat().st_size:
                 print(f"{recipe}, {name}: {out.stat().st_size:,} bytes are too many")
-                is_within = False
+                is_due = False
             ours[name] = tools.compare(out, base)
         row = Row(recipe, stock.stat().st_size, tools.compare(stock, base), ours)
         print("\n".join(lines(row, with_head=number == 0)), flush=True)
-    return is_within
+        for shortfall in shortfalls(row, LIMITS.get(case.name, {}).get(recipe, 1.0)):
+            print(f"{recipe}: {shortfall}", flush=True)
+            is_due = False
+    return is_due
+
+
+def shortfalls(row: Row, most: float) -> list[str]:
+    """What of `row` is not as good as is due; `most` is the limit of the mean KL divergence."""
+    stock, ours = row.stock, row.ours["all"]
+    ratio = ours["kld_mean"] / stock["kld_mean"]
+    found = (
+        [f"the mean KL divergence is {ratio:.3f} of stock's, not {most}"] if ratio > most else []
+    )
+    if ours["kld_p999"] >= stock["kld_p999"]:
+        found.append("the 99.9 % KL divergence is not better")
+    if ours["same_top_fraction"] <= stock["same_top_fraction"]:
+        found.append("the same top token is not better")
+    if ours["perplexity"] > stock["perplexity"]:
+        found.append(f"the perplexity is {ours['perplexity'] / stock['perplexity'] - 1:.2%} more")
+    return found
 
 
 def lines(row: Row, *, with_head: bool) -> list[str]:
@@ -285,15 +313,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse()
-    tools, is_within = Tools(args.tools, args.threads), True
+    tools, is_due = Tools(args.tools, args.threads), True
     for path in args.sources:
         print(f"\n{path.name}, calibrated with {args.calibration.name}\n", flush=True)
         case = Case(path, args.effort, args.threads)
         with tempfile.TemporaryDirectory() as scratch:
             folder = args.folder / path.name if args.folder else Path(scratch)
             folder.mkdir(parents=True, exist_ok=True)
-            is_within &= measure(case, tools, args, folder)
-    return 0 if is_within else 1
+            is_due &= measure(case, tools, args, folder)
+    return 0 if is_due else 1
 
 
 if __name__ == "__main__":

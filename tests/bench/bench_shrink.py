@@ -3,11 +3,13 @@
     python tests/bench/bench_shrink.py --size 100M [--bpw 4.5] [--effort balanced] [--folder DIR]
 
 Llama models of random BF16 weights, shrunk by `snug-engine shrink` as a process, with its children.
-Memory is split in two: "own" is what the process asked for, "mapped" are pages of files, which the
-system takes back when it needs room. Each stage is then scaled to Llama 3 8B by how its work grows
-(`STAGES`). On 8 cores it takes an eighth of its processor seconds, but for what one thread does
-alone: of a stage of T seconds on n threads and P of the processor that is (n T - P) / (n - 1),
-waiting for the disk included. Others who use the machine meanwhile make that more.
+"Own" memory is what the processes asked for; "all" counts pages of files that they read too, which
+the system takes back when it needs room. The gate lets pass what random weights become.
+
+Each stage is then scaled to Llama 3 8B by how its work grows (`STAGES`). On 8 cores it takes an
+eighth of its processor seconds, but for what one thread does alone: of a stage of T seconds on n
+threads and P of the processor that is (n T - P) / (n - 1), waiting for the disk included. Others
+who use the machine meanwhile make that more.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ SHARED = Path(__file__).parents[3] / "shared"
 SAMPLE_S = 0.1
 N_CORES = 8
 ALL_CHUNKS = 170  # of the texts that come with Snug
+COARSE = 2000  # what a weight costs that is made coarse, in operations
+ANYTHING = "kld=100,p999=1000,same_top=0,ppl_ratio=1000"  # passes the gate
 BASE = 6000  # what a weight costs beside its feedback, in operations: ggml's own search
 
 
@@ -83,7 +87,7 @@ class Stage(NamedTuple):
     seconds: float
     processor_seconds: float
     own_bytes: int
-    mapped_bytes: int
+    all_bytes: int
 
 
 def write_random(shape: Shape, path: Path) -> None:
@@ -132,7 +136,8 @@ def run(command: list[str]) -> dict[str, Stage]:
     assert process.stderr
     watch = Watch(psutil.Process(process.pid))
     for line in process.stderr:
-        watch.begin(line.strip())
+        if line.strip() in STAGES:
+            watch.begin(line.strip())
     if process.wait():
         raise SystemExit(f"{command} ended with {process.returncode}")
     return watch.end()
@@ -171,24 +176,24 @@ class Watch:
             old.seconds + took[0],
             old.processor_seconds + took[1],
             max(old.own_bytes, self._peak[0]),
-            max(old.mapped_bytes, self._peak[1]),
+            max(old.all_bytes, self._peak[1]),
         )
 
     def _sample(self) -> None:
         while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
             try:
-                own = mapped = 0
+                own = everything = 0
                 processor_s = 0.0
                 for one in (self._process, *self._process.children(recursive=True)):
                     memory, times = one.memory_info(), one.cpu_times()
                     own += memory.rss - memory.shared
-                    mapped += memory.shared
+                    everything += memory.rss
                     processor_s += times.user + times.system
             except psutil.NoSuchProcess:
                 continue
             with self._lock:
                 self._processor_s = max(self._processor_s, processor_s)
-                self._peak = max(self._peak[0], own), max(self._peak[1], mapped)
+                self._peak = max(self._peak[0], own), max(self._peak[1], everything)
             time.sleep(SAMPLE_S)
 
 
@@ -216,7 +221,7 @@ def finding(shape: Shape, effort: Effort) -> float:
     n_runs = n_tensors
     if n_tensors > effort.most_runs:
         n_runs = n_roles * min(shape.n_layers, max(1, effort.most_runs // n_roles))
-    return n_read(shape, effort.run_chunks * (n_runs + 1))
+    return n_read(shape, effort.run_chunks * (n_runs + 1)) + COARSE * shape.n_parameters
 
 
 def rounding(shape: Shape, effort: Effort, most_rows: float = math.inf) -> float:
@@ -245,11 +250,22 @@ def correcting(shape: Shape, effort: Effort) -> float:
     return n_read(shape, effort.correct_chunks) * (4 * shape.n_layers + 1)
 
 
+def alike(_shape: Shape, _effort: Effort) -> float:
+    """The same for each model."""
+    return 1.0
+
+
 def weights(shape: Shape, _effort: Effort) -> float:
     return shape.n_parameters
 
 
 STAGES: dict[str, Callable[[Shape, Effort], float]] = {
+    "Starting": alike,
+    "Reading the model": weights,
+    "Preparing the model": weights,
+    "Loading the model": weights,
+    "Looking at the model": weights,
+    "Reading the texts": alike,
     "Letting it write": lambda shape, effort: n_read(shape, effort.own_chunks),
     "Calibrating": calibrating,
     "Looking at the tensors": lambda shape, _: sum(n_cols for _, n_cols, _ in shape.matrices),
@@ -259,7 +275,7 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
     "Shrinking": shrinking,
     "Comparing": lambda shape, effort: n_read(shape, 2 * effort.judge_chunks),
 }
-"""The work of each stage, in operations of some kind; all others are as many bytes as the model."""
+"""The work of each stage, in operations of some kind."""
 
 
 def on_8_cores(stage: Stage, n_threads: int) -> float:
@@ -271,18 +287,24 @@ def on_8_cores(stage: Stage, n_threads: int) -> float:
     return alone + max(0.0, stage.processor_seconds - alone) / N_CORES
 
 
-def report(shape: Shape, effort_name: EffortName, n_threads: int, stages: dict[str, Stage]) -> None:
+def report(
+    shape: Shape,
+    effort_name: EffortName,
+    n_threads: int,
+    source_bytes: int,
+    stages: dict[str, Stage],
+) -> None:
     large = SHAPES["8B"]
     efforts = [effort_for(effort_name, one.n_parameters) for one in (shape, large)]
     print(
         f"\n{shape.n_parameters / 1e6:,.0f} million parameters, {efforts[0]}\n8 B: {efforts[1]}\n"
     )
-    print("| stage | s | processor s | own, MB | mapped, MB | 8 B, processor s | on 8 cores, s |")
+    print("| stage | s | processor s | own, MB | all, MB | 8 B, processor s | on 8 cores, s |")
     print("|---|---|---|---|---|---|---|")
     total = Stage(0, 0, 0, 0)
     total_of_8b = (0.0, 0.0)
     for name, stage in stages.items():
-        work = STAGES.get(name, weights)
+        work = STAGES[name]
         here = work(shape, efforts[0])
         times = work(large, efforts[1]) / here if here else 0
         of_8b = stage.processor_seconds * times, on_8_cores(stage, n_threads) * times
@@ -291,14 +313,16 @@ def report(shape: Shape, effort_name: EffortName, n_threads: int, stages: dict[s
             total.seconds + stage.seconds,
             total.processor_seconds + stage.processor_seconds,
             max(total.own_bytes, stage.own_bytes),
-            max(total.mapped_bytes, stage.mapped_bytes),
+            max(total.all_bytes, stage.all_bytes),
         )
         row(name, stage, of_8b)
     row("all", total, total_of_8b)
+    beyond = total.all_bytes - source_bytes
+    print(f"\nMost memory: the {source_bytes / 1e6:,.0f} MB of the source, and {beyond / 1e6:,.0f}")
 
 
 def row(name: str, stage: Stage, of_8b: tuple[float, float]) -> None:
-    own, mapped = (f"{n / 1e6:,.0f}" for n in (stage.own_bytes, stage.mapped_bytes))
+    own, mapped = (f"{n / 1e6:,.0f}" for n in (stage.own_bytes, stage.all_bytes))
     times = f"{stage.seconds:,.1f} | {stage.processor_seconds:,.1f}"
     print(f"| {name} | {times} | {own} | {mapped} | {of_8b[0]:,.0f} | {of_8b[1]:,.0f} |")
 
@@ -308,19 +332,21 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SHAPES), default="100M")
     parser.add_argument("--bpw", type=float, default=4.5)
     parser.add_argument("--effort", choices=list(EFFORTS), default="balanced")
-    parser.add_argument("--threads", type=int, default=1, help="more than are free only wait")
+    parser.add_argument("--threads", type=int, default=2, help="more than are free only wait")
     parser.add_argument("--folder", type=Path, help="where to work")
     args = parser.parse_args()
     shape = SHAPES[args.size]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         model, out = Path(folder) / "random.gguf", Path(folder) / "out.gguf"
         write_random(shape, model)
-        print(f"{args.size}: {model.stat().st_size / 1e6:,.0f} MB")
+        source_bytes = model.stat().st_size
+        print(f"{args.size}: {source_bytes / 1e6:,.0f} MB")
         command = [sys.executable, "-m", "engine", "shrink", str(model), "--out", str(out)]
         command += ["--bpw", str(args.bpw), "--effort", args.effort, "-t", str(args.threads)]
+        command += ["--gate", ANYTHING]
         stages = run(command)
         print(f"{out.stat().st_size / 1e6:,.0f} MB")
-    report(shape, args.effort, args.threads, stages)
+    report(shape, args.effort, args.threads, source_bytes, stages)
 
 
 if __name__ == "__main__":
