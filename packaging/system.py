@@ -49,6 +49,21 @@ SPIRV_HEADERS = Need(
 GLSLC = Need("glslc", "glslc", "glslc", "shaderc", "shaderc")
 NVCC = Need("CUDA's compiler", "nvidia-cuda-toolkit", "cuda-toolkit", "cuda", "cuda-toolkit")
 COMPILER = Need("a C++ compiler", "g++", "gcc-c++", "gcc", "gcc-c++")
+TRIAL_TOOLS = {
+    "mmdebstrap": Need("mmdebstrap", "mmdebstrap", "mmdebstrap", "mmdebstrap", "mmdebstrap"),
+    "Xvfb": Need("Xvfb", "xvfb", "xorg-x11-server-Xvfb", "xorg-server-xvfb", "xorg-x11-server"),
+    "xdotool": Need("xdotool", "xdotool", "xdotool", "xdotool", "xdotool"),
+    "import": Need("ImageMagick", "imagemagick", "ImageMagick", "imagemagick", "ImageMagick"),
+    "makensis": Need("NSIS", "nsis", "mingw32-nsis", "nsis", "mingw32-cross-nsis"),
+    "gcc": COMPILER,
+}
+SOFTWARE_VULKAN = Need(
+    "Mesa's Vulkan drivers",
+    "mesa-vulkan-drivers",
+    "mesa-vulkan-drivers",
+    "vulkan-swrast",
+    "libvulkan_lvp",
+)
 
 # Libraries that Qt needs for any window, also an invisible one, and the further ones for X11.
 QT_LIBRARIES = {
@@ -193,6 +208,14 @@ def missing_for_bundle(backends: str) -> list[Need]:
 def missing_for_installers() -> list[Need]:
     """Returns what making Linux's packages of a bundle needs."""
     return [] if shutil.which("makeself") else [MAKESELF]
+
+
+def missing_for_trials() -> list[Need]:
+    """Returns what trying the packages needs."""
+    needs = [need for tool, need in TRIAL_TOOLS.items() if not shutil.which(tool)]
+    if not list(Path("/usr/share/vulkan/icd.d").glob("lvp_*.json")):
+        needs.append(SOFTWARE_VULKAN)
+    return needs
 
 
 def provide(needs: list[Need], log: Path) -> None:

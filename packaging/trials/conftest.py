@@ -11,10 +11,20 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "linux"), str(Path(__file__).parent)]
+sys.path.append(str(Path(__file__).parents[1]))
+import setup  # noqa: E402
+import system  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--build", type=Path, default=Path("build/package"))
+
+
+def pytest_sessionstart() -> None:
+    try:
+        system.provide(system.missing_for_trials(), setup.STATE / "system.log")
+    except system.Missing as problem:
+        pytest.exit(str(problem), returncode=1)
 
 
 @pytest.fixture(scope="session")
