@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tree import Tree, tree
 ROOT = Path(__file__).parents[2]
 HOME = "/root"
 LOCAL = "drive_c/users/root/AppData/Local"
-TOO_OLD = 3
+IS_OPEN, TOO_OLD = 2, 3
 UNINSTALL = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\Snug"
 CLASSES = r"HKCU\Software\Classes"
 
@@ -41,6 +42,10 @@ class Wine:
             return None
         return done.stdout.split("REG_", 1)[1].split(None, 1)[-1].strip()
 
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Starts a program of Windows, which goes on."""
+        return self._begin(*command)
+
     def behave_as(self, version: str) -> None:
         """`version` as winecfg names them: win7, win10."""
         assert self.run("winecfg", "-v", version) == 0
@@ -59,6 +64,11 @@ class Wine:
         self._debian.run("/usr/lib/wine/wineserver64", "-k", HOME=HOME)
 
     def _finish(self, *command: str) -> subprocess.CompletedProcess[str]:
+        with self._begin(*command) as process:
+            printed, _ = process.communicate()
+        return subprocess.CompletedProcess(command, process.returncode, printed)
+
+    def _begin(self, *command: str) -> subprocess.Popen[str]:
         environment = {
             "PATH": "/usr/lib/wine:/usr/sbin:/usr/bin:/bin",
             "HOME": HOME,
@@ -66,14 +76,13 @@ class Wine:
             "WINEDLLOVERRIDES": "mscoree,mshtml=",
             "LANG": "C.UTF-8",
         }
-        return subprocess.run(
+        return subprocess.Popen(
             ["chroot", str(self._debian.root), "wine64", *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
             errors="replace",
-            check=False,
         )
 
 
@@ -113,7 +122,29 @@ def small(bundle: Path, shape: Path) -> None:
 
 def installer(shape: Path, out: Path, version: str) -> None:
     command = [sys.executable, str(ROOT / "packaging" / "windows" / "package.py")]
-    subprocess.run([*command, str(shape), str(out), "--version", version], check=True)
+    options = ["--version", version, "--target", "amd64-unicode"]
+    subprocess.run([*command, str(shape), str(out), *options], check=True)
+
+
+def sleeper(program: Path) -> None:
+    """A program of Windows that does nothing for a quarter of a minute."""
+    script = f"""
+        Unicode true
+        Target amd64-unicode
+        OutFile "{program}"
+        RequestExecutionLevel user
+        SilentInstall silent
+        Section
+          Sleep 15000
+        SectionEnd
+    """
+    subprocess.run(["makensis", "-V2", "-WX", "-"], input=script, text=True, check=True)
+
+
+def into(place: str) -> list[str]:
+    """The option for a folder. NSIS takes all that follows for it, without quotes: Wine would put
+    them around a word with spaces in it."""
+    return f"/D={place}".split(" ")
 
 
 def files_in(folder: Path) -> set[str]:
@@ -176,12 +207,70 @@ def test_another_program_keeps_its_files(wine: Wine, bundle: Path, tmp_path: Pat
     theirs = ["reg", "add", CLASSES + r"\.gguf", "/ve", "/d", "Other.gguf", "/f"]
     assert wine.run(*theirs) == 0
     place = "C:\\My Programs\\Schön 安\\Snug"
-    # NSIS takes all that follows for the folder, without quotes: Wine would put them around a word
-    # with spaces in it.
-    assert wine.run("C:\\snug-setup.exe", "/S", *f"/D={place}".split(" ")) == 0
+    assert wine.run("C:\\snug-setup.exe", "/S", *into(place)) == 0
     home = wine.prefix / "drive_c" / "My Programs" / "Schön 安" / "Snug"
     assert files_in(home) == {"snug.exe", "uninstall.exe"}
     assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
     wine.remove(place)
     assert not home.exists()
     assert wine.value(CLASSES + r"\.gguf") == "Other.gguf"
+
+
+def test_an_upgrade_finds_the_folder_of_the_older_version(
+    wine: Wine, bundle: Path, tmp_path: Path
+) -> None:
+    wine.behave_as("win10")
+    setup = wine.prefix / "drive_c" / "snug-setup.exe"
+    usual = wine.local / "Programs" / "Snug"
+    home = wine.prefix / "drive_c" / "Apps" / "My Snug"
+    small(bundle, tmp_path)
+    installer(tmp_path, setup, "0.1.0")
+    assert wine.run("C:\\snug-setup.exe", "/S", *into("C:\\Apps\\My Snug")) == 0
+
+    installer(tmp_path, setup, "0.2.0")
+    assert wine.run("C:\\snug-setup.exe", "/S") == 0
+    assert not usual.exists()
+    assert files_in(home) == {"snug.exe", "uninstall.exe"}
+    assert wine.value(UNINSTALL, "InstallLocation") == "C:\\Apps\\My Snug"
+    assert wine.value(UNINSTALL, "DisplayVersion") == "0.2.0"
+
+    # Into another folder by choice: the one before goes, so that no copy is left without its entry.
+    installer(tmp_path, setup, "0.3.0")
+    assert wine.run("C:\\snug-setup.exe", "/S", *into("C:\\Elsewhere\\Snug")) == 0
+    assert not home.exists()
+    elsewhere = wine.prefix / "drive_c" / "Elsewhere" / "Snug"
+    assert files_in(elsewhere) == {"snug.exe", "uninstall.exe"}
+    assert wine.value(UNINSTALL, "InstallLocation") == "C:\\Elsewhere\\Snug"
+    wine.remove("C:\\Elsewhere\\Snug")
+    assert not elsewhere.exists()
+    assert wine.value(UNINSTALL, "DisplayVersion") is None
+
+
+@pytest.mark.parametrize("program", ["snug.exe", "snug-engine.exe"])
+def test_nothing_changes_while_a_program_of_ours_runs(
+    wine: Wine, tmp_path: Path, program: str
+) -> None:
+    wine.behave_as("win10")
+    setup = wine.prefix / "drive_c" / "snug-setup.exe"
+    home = wine.local / "Programs" / "Snug"
+    shape = tmp_path / "shape"
+    shape.mkdir()
+    for name in ("snug.exe", "snug-engine.exe"):
+        sleeper(shape / name)
+    installer(shape, setup, "0.1.0")
+    assert wine.run("C:\\snug-setup.exe", "/S") == 0
+    place = wine.value(UNINSTALL, "InstallLocation")
+
+    for name in ("snug.exe", "snug-engine.exe"):
+        (shape / name).write_bytes(b"newer")
+    installer(shape, setup, "0.2.0")
+    with wine.start(f"{place}\\{program}"):
+        time.sleep(5)
+        before = {name: (home / name).read_bytes() for name in files_in(home)}
+        assert wine.run("C:\\snug-setup.exe", "/S") == IS_OPEN
+        assert {name: (home / name).read_bytes() for name in files_in(home)} == before
+        assert wine.value(UNINSTALL, "DisplayVersion") == "0.1.0"
+    assert wine.run("C:\\snug-setup.exe", "/S") == 0
+    assert (home / program).read_bytes() == b"newer"
+    wine.remove(place or "")
+    assert not home.exists()

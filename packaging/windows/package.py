@@ -1,6 +1,6 @@
 """Makes Windows's installer of a frozen folder, with NSIS: on Windows, or on Linux to try it.
 
-    python packaging/windows/package.py BUNDLE OUT.exe [--version V] [--sign COMMAND]
+    python packaging/windows/package.py BUNDLE OUT.exe [--version V] [--sign COMMAND] [--target T]
 
 What is in BUNDLE is listed file by file: the uninstaller takes away those, and nothing that lies
 beside them.
@@ -28,6 +28,8 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--version", default=__version__)
     parser.add_argument("--sign", default="", help="a command that signs the file named last")
+    # NSIS as it is published makes 32-bit installers only; a Wine of 64 bits runs none of them.
+    parser.add_argument("--target", default="x86-unicode", help="amd64-unicode, with Debian's NSIS")
     args = parser.parse_args()
     bundle = args.bundle.resolve()
     with tempfile.TemporaryDirectory() as folder:
@@ -36,6 +38,7 @@ def main() -> int:
         icon.write_bytes(ico())
         definitions = {
             "VERSION": args.version,
+            "TARGET": args.target,
             "OUT": str(args.out.resolve()),
             "ICON": str(icon),
             "FILES": str(files),

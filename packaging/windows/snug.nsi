@@ -1,9 +1,13 @@
 ; Snug's installer for one user of Windows, without administrator rights.
-; package.py runs makensis on it, with VERSION, SOURCE (the frozen folder), OUT, ICON and FILES (a list
-; of what is in SOURCE, as two macros) defined.
+; package.py runs makensis on it, with VERSION, TARGET, OUT, ICON, SIZE_KIB and FILES (what to pack and
+; to delete again, as two macros) defined.
+
+; makensis takes what is not defined yet for plain text, so these come before all that names them.
+!define UNINSTALL "Software\Microsoft\Windows\CurrentVersion\Uninstall\Snug"
+!define CLASSES "Software\Classes"
 
 Unicode true
-Target amd64-unicode
+Target ${TARGET}
 !include "MUI2.nsh"
 !include "LogicLib.nsh"
 !include "WinVer.nsh"
@@ -42,26 +46,44 @@ VIAddVersionKey "LegalCopyright" "The Snug authors, MIT licence"
 !insertmacro MUI_UNPAGE_INSTFILES
 !insertmacro MUI_LANGUAGE "English"
 
-!define UNINSTALL "Software\Microsoft\Windows\CurrentVersion\Uninstall\Snug"
-!define CLASSES "Software\Classes"
-
 ; A program that runs cannot be written to. Silent: ends with 2, and nothing is changed.
-!macro WaitUntilClosed
+!macro WaitUntilClosed PROGRAM
   ${Do}
-    ${If} ${FileExists} "$INSTDIR\snug.exe"
-      ClearErrors
-      FileOpen $0 "$INSTDIR\snug.exe" a
-      ${If} ${Errors}
-        MessageBox MB_RETRYCANCEL|MB_ICONEXCLAMATION "Snug is open. Close it, then go on." \
-            /SD IDCANCEL IDRETRY again
-        SetErrorLevel 2
-        Quit
-      ${EndIf}
-      FileClose $0
+    ${IfNot} ${FileExists} "${PROGRAM}"
+      ${ExitDo}
     ${EndIf}
-    ${ExitDo}
-    again:
+    ClearErrors
+    FileOpen $0 "${PROGRAM}" a
+    ${IfNot} ${Errors}
+      FileClose $0
+      ${ExitDo}
+    ${EndIf}
+    ${If} ${Cmd} `MessageBox MB_RETRYCANCEL|MB_ICONEXCLAMATION \
+        "Snug is open, or snug-engine in a terminal. Close it, then go on." /SD IDCANCEL IDCANCEL`
+      SetErrorLevel 2
+      Quit
+    ${EndIf}
   ${Loop}
+!macroend
+
+; Both programs: the worker, snug-engine, may live a little longer than the window.
+!macro WaitUntilAllClosed FOLDER
+  !insertmacro WaitUntilClosed "${FOLDER}\snug.exe"
+  !insertmacro WaitUntilClosed "${FOLDER}\snug-engine.exe"
+!macroend
+
+; A version in FOLDER takes away its own files, and nothing else that may lie there.
+!macro RemoveVersion FOLDER
+  ${If} ${FileExists} "${FOLDER}\uninstall.exe"
+    ExecWait '"${FOLDER}\uninstall.exe" /S _?=${FOLDER}' $0
+    ${If} $0 <> 0
+      MessageBox MB_OK|MB_ICONSTOP "The older version of Snug could not be removed." /SD IDOK
+      SetErrorLevel 4
+      Quit
+    ${EndIf}
+    Delete "${FOLDER}\uninstall.exe"
+    RMDir "${FOLDER}"
+  ${EndIf}
 !macroend
 
 Function .onInit
@@ -74,16 +96,15 @@ Function .onInit
 FunctionEnd
 
 Section "Snug"
-  !insertmacro WaitUntilClosed
-  ; An older version takes away its own files, and nothing else that may lie in the folder.
-  ${If} ${FileExists} "$INSTDIR\uninstall.exe"
-    ExecWait '"$INSTDIR\uninstall.exe" /S _?=$INSTDIR' $0
-    ${If} $0 <> 0
-      MessageBox MB_OK|MB_ICONSTOP "The older version of Snug could not be removed." /SD IDOK
-      SetErrorLevel 4
-      Quit
-    ${EndIf}
+  ; The older version may lie in another folder than the one that is chosen now.
+  ReadRegStr $1 HKCU "${UNINSTALL}" "InstallLocation"
+  ${If} $1 == ""
+    StrCpy $1 $INSTDIR
   ${EndIf}
+  !insertmacro WaitUntilAllClosed $1
+  !insertmacro WaitUntilAllClosed $INSTDIR
+  !insertmacro RemoveVersion $1
+  !insertmacro RemoveVersion $INSTDIR
   !insertmacro InstallFiles
   SetOutPath "$INSTDIR"
   WriteUninstaller "$INSTDIR\uninstall.exe"
@@ -115,7 +136,7 @@ SectionEnd
 
 Section "un.Snug"
   SectionIn RO
-  !insertmacro WaitUntilClosed
+  !insertmacro WaitUntilAllClosed $INSTDIR
   !insertmacro DeleteFiles
   Delete "$INSTDIR\uninstall.exe"
   RMDir "$INSTDIR"
