@@ -9,10 +9,12 @@ Knows nothing of models.
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import functools
 import logging
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,10 @@ class Library:
         self.notice = ""
         self.gpu_module: Path | None = None
         self._file = Path(c._lib._name)
+        self._handles = [c._lib]
+        if sys.platform == "win32":  # where a handle knows what is in its own file, and no more
+            files = (self._file.with_name(name) for name in ("ggml.dll", "ggml-base.dll"))
+            self._handles += [ctypes.CDLL(str(file)) for file in files if file.is_file()]
         self._linked: tuple[Device, ...] = ()
         self._is_marked = False
         if only_module:
@@ -75,9 +81,14 @@ class Library:
         """Return the C function `name`, declared with these types.
 
         Each call makes an object of its own, so that two declarations never meet in one.
+        Raises AttributeError if there is none of that name.
         """
         prototype = ctypes.CFUNCTYPE(restype, *argtypes)
-        return prototype((name, self.c._lib))
+        *others, last = self._handles
+        for handle in others:
+            with contextlib.suppress(AttributeError):
+                return prototype((name, handle))
+        return prototype((name, last))
 
     def look(self) -> dict[Path, gpu_modules.Found]:
         """What there is beside the processor, by module, the best first.
