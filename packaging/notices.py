@@ -1,37 +1,28 @@
 """Says what is inside a bundle, and under which licences: `licences/` in its folder.
 
 THIRD-PARTY.txt lists the parts, sbom.cdx.json does so for programs (CycloneDX 1.5), and a folder
-each holds their licence texts. What counts is what PyInstaller has put in, by its own lists.
+each holds their licence texts, if they are not beside it. What counts is what PyInstaller has put
+in, by its own lists, and what inside.py knows to be in that.
 """
 
 from __future__ import annotations
 
 import ast
 import json
+import platform
 import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import NamedTuple
 
+import inside
 import setup
+from inside import OURS, Part
 
-OURS = setup.ROOT / "packaging" / "licences"
 LICENCE_FILE = re.compile(r"(licen[cs]e|copying|notice|authors)", re.IGNORECASE)
 QT = ("PySide6_Essentials", "shiboken6")
-
-
-class Part(NamedTuple):
-    """Something of somebody else's: `purl` names it as package managers do."""
-
-    name: str
-    version: str
-    licence: str
-    purl: str
-    texts: tuple[Path, ...]
 
 
 def write(build: Path, bundle: Path, llama_source: Path) -> None:
@@ -42,21 +33,35 @@ def write(build: Path, bundle: Path, llama_source: Path) -> None:
     folder = bundle / "licences"
     shutil.rmtree(folder, ignore_errors=True)
     sources = collected(build / "work" / "app")
-    parts = [*python_packages(build / "venv", sources), *system_libraries(sources)]
+    (packages,) = (build / "venv").rglob("site-packages")
+    parts = [*python_packages(packages, sources), *system_libraries(sources)]
+    parts += [*inside.libraries(sources, packages), *inside.linked(sources, packages)]
     parts += by_hand(llama_source)
     parts.sort(key=lambda part: part.name.lower())
     for part in parts:
         if not part.texts:
             raise setup.Failed(f"No licence text was found for {part.name}.")
-        place = folder / part.name
-        place.mkdir(parents=True)
         for text in part.texts:
-            shutil.copyfile(text, place / text.name)
+            if text.parent != OURS:
+                place = folder / part.name / name_of(text)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(text, place)
     for text in OURS.iterdir():
         shutil.copyfile(text, folder / text.name)
     shutil.copyfile(setup.ROOT / "LICENSE", folder / "Snug.txt")
     (folder / "THIRD-PARTY.txt").write_text(listed(parts), encoding="utf-8")
     (folder / "sbom.cdx.json").write_text(bill_of_materials(parts), encoding="utf-8")
+
+
+def name_of(text: Path) -> str:
+    """Returns a name for a licence text that no other text of its package has.
+
+    Some are of one name in several folders, which are put in front of it.
+    """
+    if ".dist-info/" not in text.as_posix():
+        return text.name
+    place = text.as_posix().rpartition(".dist-info/")[2]
+    return place.removeprefix("licenses/").replace("/", "-")
 
 
 def collected(work: Path) -> set[Path]:
@@ -81,8 +86,7 @@ def sources_in(toc: Path) -> set[Path]:
     return found
 
 
-def python_packages(venv: Path, sources: set[Path]) -> list[Part]:
-    (folder,) = {Path(path) for path in venv.rglob("site-packages")}
+def python_packages(folder: Path, sources: set[Path]) -> list[Part]:
     parts = []
     for package in distributions(path=[str(folder)]):
         files = [folder / file for file in package.files or ()]
@@ -111,9 +115,10 @@ def licence_of(package: Distribution) -> str:
 
 
 def system_libraries(sources: set[Path]) -> list[Part]:
-    """What was taken from the Debian that this runs on; elsewhere nothing is."""
+    """What was taken from the Debian or Ubuntu that this runs on; elsewhere nothing is."""
     if not shutil.which("dpkg"):
         return []
+    system = platform.freedesktop_os_release()["ID"]
     paths = {str(path.resolve()) for path in sources if str(path).startswith(("/lib", "/usr/lib"))}
     # Debian's packages know a library by the folder it lay in before /lib became a link.
     both = sorted(paths | {path.removeprefix("/usr") for path in paths})
@@ -122,9 +127,8 @@ def system_libraries(sources: set[Path]) -> list[Part]:
     for package in sorted(packages):
         version = dpkg("--status", package).split("\nVersion: ", 1)[1].split("\n", 1)[0]
         text = Path("/usr/share/doc") / package / "copyright"
-        parts.append(
-            Part(package, version, "see its text", f"pkg:deb/debian/{package}@{version}", (text,))
-        )
+        purl = f"pkg:deb/{system}/{package}@{version}"
+        parts.append(Part(package, version, "see its text", purl, (text,)))
     return parts
 
 
@@ -136,7 +140,7 @@ def dpkg(*arguments: str) -> str:
 def by_hand(llama_source: Path) -> list[Part]:
     """What no package manager knows of."""
     python = ".".join(map(str, sys.version_info[:3]))
-    llama = setup.pinned("llama-cpp-python")
+    llama = llama_version(llama_source / "vendor" / "llama.cpp")
     fonts = setup.ROOT / "resources" / "fonts"
     return [
         Part(
@@ -144,25 +148,38 @@ def by_hand(llama_source: Path) -> list[Part]:
             python,
             "PSF-2.0",
             f"pkg:generic/python@{python}",
-            (Path(sysconfig.get_path("stdlib")) / "LICENSE.txt",),
+            (inside.python_licence(),),
         ),
         Part(
             "llama.cpp",
-            f"as in llama-cpp-python {llama}",
+            llama,
             "MIT",
-            "pkg:github/ggml-org/llama.cpp",
+            f"pkg:github/ggml-org/llama.cpp@{llama}",
             (llama_source / "vendor" / "llama.cpp" / "LICENSE",),
         ),
         Part("Inter and JetBrains Mono", "", "OFL-1.1", "", (fonts / "OFL.txt",)),
     ]
 
 
+def llama_version(source: Path) -> str:
+    """Returns llama.cpp's version, as its build tells it; raises setup.Failed."""
+    text = (source / "CMakeLists.txt").read_text("utf-8")
+    numbers = re.findall(r"^set\(LLAMA_VERSION_(?:MAJOR|MINOR|PATCH) (\d+)\)", text, re.MULTILINE)
+    if len(numbers) != 3:
+        raise setup.Failed(f"{source} does not tell its version.")
+    return ".".join(numbers)
+
+
 def listed(parts: list[Part]) -> str:
     lines = [
-        "Snug is made with the following. The folders beside this file hold their licences.",
+        "Snug is made with the following.",
+        "Their licences are in the folders beside this file, or in the files that are named.",
         "",
     ]
-    lines += [f"{part.name} {part.version}".rstrip() + f": {part.licence}" for part in parts]
+    for part in parts:
+        beside = ", ".join(text.name for text in part.texts if text.parent == OURS)
+        line = f"{part.name} {part.version}".rstrip() + f": {part.licence}"
+        lines.append(f"{line} ({beside})" if beside else line)
     return "\n".join(lines) + "\n"
 
 
@@ -174,7 +191,7 @@ def bill_of_materials(parts: list[Part]) -> str:
         {
             "type": "library",
             "name": part.name,
-            "version": part.version,
+            **({"version": part.version} if part.version else {}),
             **({"purl": part.purl} if part.purl else {}),
             "licenses": [{"license": {"name": part.licence}}],
         }

@@ -1,16 +1,39 @@
 """The libraries that a bundle leaves to the system on Linux, and that it asks for no others.
 
-Debian's packages have names that 12 and 13 both know.
+Debian's packages have names that 12, 13 and Ubuntu all know. Of the C and the C++ library a package
+needs what it was made with, or newer: this computer's.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ELF = b"\x7fELF"
-C_LIBRARY = "libc6 (>= 2.36)"
+
+
+def c_library() -> str:
+    """What a package asks for of glibc."""
+    if sys.platform != "linux":
+        return "libc6"
+    told = os.confstr("CS_GNU_LIBC_VERSION") or ""
+    return f"libc6 (>= {told.removeprefix('glibc ')})"
+
+
+def cpp_library() -> str:
+    """What a package asks for of libstdc++, which has GCC's version."""
+    if not shutil.which("dpkg-query"):
+        return "libstdc++6"
+    query = ["dpkg-query", "--show", "--showformat=${Version}", "libstdc++6"]
+    told = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    return f"libstdc++6 (>= {told.split('.')[0]})" if told else "libstdc++6"
+
+
+C_LIBRARY = c_library()
 NEEDED = {
     "ld-linux-aarch64.so.1": C_LIBRARY,
     "ld-linux-x86-64.so.2": C_LIBRARY,
@@ -29,7 +52,7 @@ NEEDED = {
     "libpthread.so.0": C_LIBRARY,
     "libresolv.so.2": C_LIBRARY,
     "librt.so.1": C_LIBRARY,
-    "libstdc++.so.6": "libstdc++6 (>= 12)",
+    "libstdc++.so.6": cpp_library(),
     "libutil.so.1": C_LIBRARY,
     "libxcb.so.1": "libxcb1",
 }
