@@ -27,12 +27,7 @@ if [ -n "${CERTIFICATE_P12:-}" ]; then
 else
     identity=(--sign -)
 fi
-# From the inside out: a signature covers those of what is inside.
-find "$app/Contents" -type f \( -name '*.so' -o -name '*.dylib' \) \
-    -exec codesign --force "${identity[@]}" {} +
-codesign --force "${identity[@]}" "$app/Contents/MacOS/snug-engine"
-codesign --force "${identity[@]}" "$app"
-codesign --verify --deep --strict "$app"
+"$here/sign.sh" "$app" "${identity[@]}"
 "$app/Contents/MacOS/snug" --selftest
 
 stage="$(mktemp -d)"
