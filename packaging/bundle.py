@@ -29,7 +29,8 @@ sys.path.append(str(ROOT / "packaging" / "linux"))
 import vulkan_headers  # noqa: E402
 from libraries import not_found  # noqa: E402
 
-BACKENDS = {"linux": "vulkan", "darwin": "metal"}
+BACKENDS = "metal" if sys.platform == "darwin" else "vulkan"
+CLANG = ROOT / "packaging" / "windows" / "llvm.cmake"
 BINDING_NEEDS = ("diskcache", "typing-extensions")
 SAME_BYTES = 4096
 """Files of fewer bytes may be in the folder twice."""
@@ -38,7 +39,7 @@ SAME_BYTES = 4096
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("build", type=Path)
-    parser.add_argument("--backends", default=BACKENDS.get(sys.platform, "cpu"))
+    parser.add_argument("--backends", default=BACKENDS)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--vulkan-headers", type=Path, help="newer ones than the system's")
     args = parser.parse_args()
@@ -84,8 +85,10 @@ def compile_llama(source: Path, build: Path, args: argparse.Namespace) -> Path:
         headers = vulkan_headers.new_enough(build)
     if headers:
         command += ["--vulkan-headers", headers.resolve()]
+    words = [str(word) for word in command]
+    toolchain = {"CMAKE_TOOLCHAIN_FILE": CLANG.as_posix()} if os.name == "nt" else {}
     print(f"Compiling llama.cpp for packages ({args.backends}).", flush=True)
-    setup.run_quietly([str(word) for word in command], "Compiling llama.cpp", "package-llama")
+    setup.run_quietly(words, "Compiling llama.cpp", "package-llama", **toolchain)
     return libraries
 
 
