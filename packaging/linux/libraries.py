@@ -30,7 +30,8 @@ def cpp_library() -> str:
         return "libstdc++6"
     query = ["dpkg-query", "--show", "--showformat=${Version}", "libstdc++6"]
     told = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    return f"libstdc++6 (>= {told.split('.')[0]})" if told else "libstdc++6"
+    major = re.match(r"\d+", told)  # Ubuntu has a 14-20240412
+    return f"libstdc++6 (>= {major[0]})" if major else "libstdc++6"
 
 
 C_LIBRARY = c_library()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def test_a_package_asks_for_the_c_library_it_was_made_with() -> None:
     told = subprocess.run(["ldd", "--version"], capture_output=True, text=True, check=True).stdout
     version = told.splitlines()[0].split()[-1]
     assert libraries.NEEDED["libc.so.6"] == f"libc6 (>= {version})"
+    assert re.fullmatch(r"libstdc\+\+6( \(>= \d+\))?", libraries.NEEDED["libstdc++.so.6"])
 
 
 @pytest.mark.parametrize(("patch", "is_new_enough"), [(239, False), (275, True)])
