@@ -14,6 +14,18 @@ AUTO, CPU = "auto", "cpu"
 """Choices of what to compute on; any other is the name of a device."""
 DEVICE = "SNUG_DEVICE"
 """The environment variable that has the choice."""
+LIBRARY_VARIABLES = (
+    "GGML_BACKEND_PATH",
+    "LLAMA_CPP_LIB_PATH",
+    "LLAVA_CPP_LIB",
+    "MTMD_CPP_LIB",
+    "CUDA_PATH",
+    "HIP_PATH",
+)
+"""They choose what llama.cpp and its binding load, and nobody sets them for Snug.
+
+On Windows the binding fails where the folder of one of the last two is gone.
+"""
 
 _FAULTS = {
     getattr(signal, name, None)
@@ -44,7 +56,7 @@ def environment(device: str = AUTO) -> dict[str, str]:
 
     Where weights are kept in huge pages (Linux, glibc 2.35), writing is 2 to 3 % faster.
     """
-    kept = {k: v for k, v in os.environ.items() if k not in ("GGML_BACKEND_PATH", DEVICE)}
+    kept = {k: v for k, v in os.environ.items() if k not in LIBRARY_VARIABLES}
     ours = {
         "GGML_NO_BACKTRACE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

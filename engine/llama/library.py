@@ -24,7 +24,7 @@ from engine.graphics_cards import cards
 from engine.hardware import Device
 from engine.llama.modules import load_module, load_processor_modules
 from engine.llama.registry import registered
-from engine.processes import AUTO, CPU, DEVICE
+from engine.processes import AUTO, CPU, DEVICE, LIBRARY_VARIABLES
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ class Library:
 
     def __init__(self, only_module: Path | None = None) -> None:
         """With `only_module` nothing else is loaded to compute on; raises OSError if it cannot."""
-        # This variable names a shared library to run, and the user never set it for Snug.
-        os.environ.pop("GGML_BACKEND_PATH", None)
+        # Before the import: the binding loads what they name.
+        for variable in LIBRARY_VARIABLES:
+            os.environ.pop(variable, None)
         from llama_cpp import __version__
         from llama_cpp import llama_cpp as c
 

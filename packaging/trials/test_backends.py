@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from engine.processes import LIBRARY_VARIABLES
+
 EVIL = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,21 +45,26 @@ def modules(bundle: Path) -> list[Path]:
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Path:
-    """A folder with a library that any search for backends would like best."""
+    """A folder with libraries that any search for backends, or for llama.cpp, would like best."""
     source = tmp_path / "evil.c"
     source.write_text(EVIL)
     folder = tmp_path / "here"
     folder.mkdir()
-    for name in ("cpu-evil", "cpu", "vulkan", "cuda", "blas"):
-        library = folder / f"libggml-{name}.so"
+    backends = ("cpu-evil", "cpu", "vulkan", "cuda", "blas")
+    for name in ("llama", "mtmd", *(f"ggml-{backend}" for backend in backends)):
+        library = folder / f"lib{name}.so"
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     return folder
 
 
-def test_a_planted_backend_is_never_loaded(bundle: Path, planted: Path, tmp_path: Path) -> None:
+def test_a_planted_library_is_never_loaded(bundle: Path, planted: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     evil = planted / "libggml-cpu-evil.so"
-    environment = {"SNUG_PLANTED": str(mark), "GGML_BACKEND_PATH": str(evil)}
+    environment = {
+        **dict.fromkeys(LIBRARY_VARIABLES, str(planted)),
+        "SNUG_PLANTED": str(mark),
+        "GGML_BACKEND_PATH": str(evil),
+    }
     # The library itself works: loading it leaves its mark.
     loads_it = f"import ctypes; ctypes.CDLL({str(evil)!r})"
     subprocess.run(["python3", "-c", loads_it], env={**os.environ, **environment}, check=True)

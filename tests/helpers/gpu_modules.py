@@ -58,13 +58,16 @@ def card(name: str) -> str:
 
 def compile_module(folder: Path, name: str, source: str) -> Path:
     """Compile a module as a build would put it into `folder`; skips where there is no compiler."""
+    return compile_library(folder / f"libggml-{name}.so", source)
+
+
+def compile_library(library: Path, source: str) -> Path:
     if os.name == "nt" or not shutil.which("cc"):
         pytest.skip("needs a C compiler")
-    file = folder / f"{name}.c"
+    file = library.with_suffix(".c")
     file.write_text(source)
-    module = folder / f"libggml-{name}.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", module, file], check=True)
-    return module
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, file], check=True)
+    return library
 
 
 def llama_cpp_with(folder: Path, **modules: str) -> Path:
