@@ -82,10 +82,21 @@ def name_of(module: Path) -> str:
 def look(modules: Sequence[Path]) -> dict[Path, Found]:
     """What there is to compute on by each of `modules`; those that have changed are tried first.
 
-    That takes a second each; another process that looks at the same time waits for it.
+    That takes a second each; another process that looks at the same time waits for it. Raises
+    nothing: whatever is wrong with graphics, there is the processor.
     """
     if not modules:
         return {}
+    try:
+        record = _look(modules)
+    except Exception as error:
+        log.exception("graphics not looked at")
+        details = f"{type(error).__name__}: {error}"
+        return {module: _not_tried(module, details) for module in modules}
+    return {module: record[str(module)].found for module in modules}
+
+
+def _look(modules: Sequence[Path]) -> _Record:
     path = _record_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +108,7 @@ def look(modules: Sequence[Path]) -> dict[Path, Found]:
     except OSError as error:  # nothing can be kept on this disk
         log.warning("graphics not kept: %s", error)
         record = _looked(modules, {})
-    return {module: record[str(module)].found for module in modules}
+    return record
 
 
 def _looked(modules: Sequence[Path], record: _Record) -> _Record:
@@ -128,14 +139,19 @@ def probe(module: Path, patience_s: float = PATIENCE_S) -> Found:
         problem = f"{name} did not answer within {patience_s:.0f} s when it was tried."
         return Found(problem=problem, is_quarantined=True, details=_tail(late.stderr))
     except OSError as error:
-        return Found(problem=f"{name} could not be tried.", is_final=False, details=str(error))
+        return _not_tried(module, str(error))
     details = f"exit status {done.returncode}\n{_tail(done.stderr)}"
     if processes.is_crash(done.returncode):
         return Found(problem=f"{name} {_CRASHED}.", is_quarantined=True, details=details)
     try:
         return msgspec.json.decode(done.stdout, type=Found)
     except msgspec.MsgspecError:  # it was killed, or memory ran out
-        return Found(problem=f"{name} could not be tried.", is_final=False, details=details)
+        return _not_tried(module, details)
+
+
+def _not_tried(module: Path, details: str) -> Found:
+    problem = f"{name_of(module)} could not be tried."
+    return Found(problem=problem, is_final=False, details=details)
 
 
 def _tail(log_bytes: bytes | None) -> str:

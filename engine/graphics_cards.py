@@ -6,22 +6,24 @@ Windows; a Mac needs no such words.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 NVIDIA = 0x10DE
 OLDEST_NVIDIA = 535
 """The driver that Snug's CUDA module needs; on older ones Vulkan lacks things too."""
 
 # Folders with the files by which Vulkan's loader finds drivers.
-_VULKAN = tuple(
-    Path(root, "vulkan", "icd.d") for root in ("/etc", "/usr/share", "/usr/local/share")
-)
+VULKAN = tuple(Path(root, "vulkan", "icd.d") for root in ("/etc", "/usr/share", "/usr/local/share"))
 # What hides devices from drivers, or names other ones.
 _VARIABLES = re.compile(r"GGML_VK_|CUDA_VISIBLE|HIP_VISIBLE|ROCR_VISIBLE|VK_|NVIDIA_VISIBLE")
 # The class of display adapters, in Windows's registry.
@@ -38,7 +40,11 @@ class Card(msgspec.Struct, frozen=True):
 
 def cards() -> tuple[Card, ...]:
     if sys.platform == "win32":
-        return _cards_of_windows()
+        try:
+            return _cards_of_windows()
+        except OSError as error:
+            log.warning("the registry names no cards: %s", error)
+            return ()
     return cards_of_linux(Path("/sys"), Path("/proc"))
 
 
@@ -107,13 +113,20 @@ def why_no_nvidia(found: tuple[Card, ...]) -> str:
     return ""
 
 
-def fingerprint() -> tuple[str, ...]:
+def fingerprint(vulkan: Sequence[Path] = VULKAN) -> tuple[str, ...]:
     """Words of which one changes when a card, a driver or what it obeys does."""
-    files = [file for folder in _VULKAN for file in sorted(folder.glob("*.json"))]
+    files = [file for folder in vulkan for file in sorted(folder.glob("*.json"))]
     return (
         platform.release(),
         platform.version(),
         *map(str, cards()),
-        *(f"{file} {file.stat().st_mtime_ns}" for file in files),
+        *map(_stamp, files),
         *(f"{name}={os.environ[name]}" for name in sorted(os.environ) if _VARIABLES.match(name)),
     )
+
+
+def _stamp(file: Path) -> str:
+    try:
+        return f"{file} {file.stat().st_mtime_ns}"
+    except OSError:  # a link to what is gone, as a driver that was removed by hand leaves
+        return str(file)

@@ -137,7 +137,7 @@ class Library:
         try:
             load_module(self, module)
             self.gpu_module = module
-        except OSError as error:  # it did when it was tried
+        except (OSError, AttributeError) as error:  # it did load when it was tried
             log.warning("%s not loaded: %s", module.name, error)
             self.notice = (
                 f"{gpu_modules.name_of(module)} could not be loaded this time."

@@ -199,6 +199,13 @@ def test_a_damaged_record_is_no_reason_to_stop(tmp_path: Path) -> None:
     assert gpu_modules.look([module])[module].devices
 
 
+def test_what_goes_wrong_while_looking_is_told_and_not_raised(tmp_path: Path) -> None:
+    gone = tmp_path / "libggml-vulkan.so"
+    found = gpu_modules.look([gone])[gone]
+    assert found.problem == "Vulkan could not be tried." and not found.is_final
+    assert "FileNotFoundError" in found.details
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_only_faults_of_its_own_are_crashes() -> None:
     assert is_crash(-signal.SIGSEGV) and is_crash(-signal.SIGABRT)

@@ -76,3 +76,12 @@ def test_what_hides_a_device_changes_the_fingerprint(monkeypatch: pytest.MonkeyP
     assert fingerprint() == before
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert fingerprint() != before
+
+
+def test_a_link_to_a_driver_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "good.json").write_text("{}")
+    driver = tmp_path / "driver"
+    (tmp_path / "removed.json").symlink_to(driver)
+    before = fingerprint([tmp_path])
+    driver.write_text("{}")
+    assert fingerprint([tmp_path]) != before  # it is back
