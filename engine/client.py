@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import subprocess
 import threading
 from collections import deque
@@ -18,6 +19,7 @@ import msgspec
 
 from engine import gpu_modules, processes, protocol
 from engine.errors import (
+    OUT_OF_MEMORY_WORDS,
     DeviceLost,
     EngineError,
     InferenceError,
@@ -42,6 +44,8 @@ from engine.protocol import (
 log = logging.getLogger(__name__)
 
 LOG_LINES = 200
+LAST_LINES = 30
+"""Those in which a dead worker says why."""
 STOP_S = 6.0
 """A worker ends itself within 5 s of a closed stdin; after this it is terminated, then killed."""
 
@@ -273,9 +277,6 @@ class Worker:
 
     def _end(self, exit_status: int) -> None:
         reason = explain_death(exit_status, list(self.log_tail))
-        is_unexplained = isinstance(reason, WorkerCrashed | DeviceLost)
-        has_crashed = is_unexplained and processes.is_crash(exit_status)
-        gpu_modules.hear_of_end(self.pid, has_crashed=has_crashed)
         with self._lock:
             self._death = reason
             open_calls = list(self._calls.values())
@@ -286,6 +287,12 @@ class Worker:
                 call._listener(Cancelled())
             else:
                 call._fail(reason)
+        # Only now: it may wait for another process. And not later: then a model is loaded again.
+        is_fault = isinstance(reason, WorkerCrashed | DeviceLost) and processes.is_crash(
+            exit_status
+        )
+        has_crashed = is_fault and not blames_model(list(self.log_tail))
+        gpu_modules.hear_of_end(self.pid, has_crashed=has_crashed)
         if self._on_exit:
             self._on_exit(None if self._stopping else reason)
 
@@ -311,7 +318,7 @@ def _not_text(job: Any, error: UnicodeEncodeError) -> EngineError:
 
 DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (
     (
-        ("out of memory", "bad_alloc", "failed to allocate", "unable to allocate", "cudamalloc"),
+        OUT_OF_MEMORY_WORDS,
         OutOfMemory,
         "There was not enough memory to go on.",
         "Use a shorter context or a smaller model, or close other programs.",
@@ -332,6 +339,15 @@ DEATHS: tuple[tuple[tuple[str, ...], type[EngineError], str, str], ...] = (
 """Words in a dead worker's log -> what to tell; the first row that matches the latest line wins."""
 
 
+# Where llama.cpp gave up: "PATH:LINE: WHY", in a file of its own, of GGUF's or of the processor's.
+_OF_MODEL = re.compile(r"(^|[\\/])(llama[\w-]*|gguf|ggml-cpu[\\/][\w\\/.-]+)\.c(pp)?:\d+: ")
+
+
+def blames_model(log_tail: list[str]) -> bool:
+    """Whether a dead worker's log says that llama.cpp gave up on the model, and no driver did."""
+    return any(_OF_MODEL.search(line) for line in log_tail[-LAST_LINES:])
+
+
 def explain_death(exit_status: int, log_tail: list[str]) -> EngineError:
     """Turn the end of a worker into an error; `exit_status` is negative for a signal."""
     details = f"exit status {exit_status}\n" + "\n".join(log_tail)
@@ -341,7 +357,7 @@ def explain_death(exit_status: int, log_tail: list[str]) -> EngineError:
             hint="Load the model again.",
             details=details,
         )
-    for line in reversed(log_tail[-30:]):
+    for line in reversed(log_tail[-LAST_LINES:]):
         for words, kind, message, hint in DEATHS:
             if any(word in line.lower() for word in words):
                 return kind(message, hint=hint, details=details)

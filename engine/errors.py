@@ -108,6 +108,22 @@ class ResourceError(EngineError):
 class OutOfMemory(ResourceError): ...
 
 
+OUT_OF_MEMORY_WORDS = (
+    "out of memory",
+    "bad_alloc",
+    "failed to allocate",
+    "unable to allocate",
+    "cudamalloc",
+    "outofdevicememory",
+    "outofhostmemory",
+    "memory allocation of size",
+)
+"""In lower case: of llama.cpp's log where memory is refused, by the system, CUDA or Vulkan.
+
+Vulkan's exception says "vk::Device::allocateMemory: ErrorOutOfDeviceMemory".
+"""
+
+
 class TooSmall(ResourceError):
     """Nothing fits into the size that was asked for."""
 

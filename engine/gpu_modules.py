@@ -73,7 +73,11 @@ def modules_in(folder: Path) -> tuple[Path, ...]:
 
 
 def name_of(module: Path) -> str:
-    return NAMES[module.stem.rpartition("ggml-")[2]]
+    return NAMES[_word_of(module)]
+
+
+def _word_of(module: Path) -> str:
+    return module.stem.rpartition("ggml-")[2]
 
 
 # Trying
@@ -93,7 +97,7 @@ def look(modules: Sequence[Path]) -> dict[Path, Found]:
         log.exception("graphics not looked at")
         details = f"{type(error).__name__}: {error}"
         return {module: _not_tried(module, details) for module in modules}
-    return {module: record[str(module)].found for module in modules}
+    return {module: record[_text(module)].found for module in modules}
 
 
 def _look(modules: Sequence[Path]) -> _Record:
@@ -114,9 +118,9 @@ def _look(modules: Sequence[Path]) -> _Record:
 def _looked(modules: Sequence[Path], record: _Record) -> _Record:
     now, record = fingerprint(), dict(record)
     for module in modules:
-        kept, key = record.get(str(module)), _key(module, now)
+        kept, key = record.get(_text(module)), _key(module, now)
         if kept is None or kept.key != key or not kept.found.is_final:
-            record[str(module)] = _Kept(key, probe(module))
+            record[_text(module)] = _Kept(key, probe(module))
     return record
 
 
@@ -151,7 +155,8 @@ def probe(module: Path, patience_s: float = PATIENCE_S) -> Found:
 
 def _not_tried(module: Path, details: str) -> Found:
     problem = f"{name_of(module)} could not be tried."
-    return Found(problem=problem, is_final=False, details=details)
+    text = details.encode("utf-8", "backslashreplace").decode()
+    return Found(problem=problem, is_final=False, details=text)
 
 
 def _tail(log_bytes: bytes | None) -> str:
@@ -171,23 +176,29 @@ def hand_over(module: Path) -> None:
     mark = _mark_of(os.getpid())
     try:
         mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(str(module), encoding="utf-8")
+        _replace(mark, os.fsencode(module))
     except OSError as error:
         log.warning("graphics not marked: %s", error)
 
 
 def take_back() -> None:
     """Note that this process is alive after what it left to a module."""
-    _mark_of(os.getpid()).unlink(missing_ok=True)
+    try:
+        _mark_of(os.getpid()).unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("graphics marked still: %s", error)
 
 
 def hear_of_end(pid: int, *, has_crashed: bool) -> None:
-    """A process has ended: put the module in quarantine that it was handing its work to."""
+    """A process has ended: put the module in quarantine that it was handing its work to.
+
+    A mark that names no module, as one of another version may, is none.
+    """
     mark = _mark_of(pid)
     try:
-        module = Path(mark.read_text(encoding="utf-8"))
+        module = Path(os.fsdecode(mark.read_bytes()))
         mark.unlink(missing_ok=True)
-        if has_crashed:
+        if has_crashed and _word_of(module) in NAMES:
             log.info("%s crashed at work", module.name)
             _put_in_quarantine(module)
     except FileNotFoundError:
@@ -200,7 +211,7 @@ def _put_in_quarantine(module: Path) -> None:
     path, key = _record_path(), _key(module, fingerprint())
     found = Found(problem=f"{name_of(module)} {_CRASHED_LATER}.", is_quarantined=True)
     with alone(path.with_suffix(".lock")):
-        _write(path, {**_read(path), str(module): _Kept(key, found)})
+        _write(path, {**_read(path), _text(module): _Kept(key, found)})
 
 
 # What is kept
@@ -220,6 +231,11 @@ def _key(module: Path, now: tuple[str, ...]) -> str:
     return hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def _text(module: Path) -> str:
+    """Its name in the record, which holds only text: on Linux that of a folder may be any bytes."""
+    return str(module).encode("utf-8", "backslashreplace").decode()
+
+
 def _read(path: Path) -> _Record:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Record)
@@ -231,9 +247,18 @@ def _read(path: Path) -> _Record:
 
 
 def _write(path: Path, record: _Record) -> None:
-    partial = path.with_suffix(".json.partial")
-    partial.write_bytes(msgspec.json.encode(record))
-    partial.replace(path)
+    _replace(path, msgspec.json.encode(record))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Have all of `data` in `path`, or what was there before. Raises OSError."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 # Choosing

@@ -79,7 +79,8 @@ class Context:
         if observer:
             params.cb_eval = observer.callback
         self._library.log_lines.clear()
-        self._handle = self._c.llama_init_from_model(model.handle, params)
+        with self._library.at_risk():  # devices without a layer are prepared too
+            self._handle = self._c.llama_init_from_model(model.handle, params)
         if not self._handle:
             raise self._init_error(n_ctx)
         self.n_ctx: int = self._c.llama_n_ctx(self._handle)
@@ -109,9 +110,9 @@ class Context:
             self._wants_logits[:n] = bytes(n - n_outputs) + b"\x01" * n_outputs
             self._batch.logits = self._wants_logits
         status = self._c.llama_decode(self._handle, self._batch)
+        self._library.take_back()
         if self._observer:
             self._observer.raise_error()
-        self._library.take_back()
         if status == 0:
             self.tokens.extend(tokens)
             return True
@@ -142,6 +143,7 @@ class Context:
             status: int = self._c.llama_decode(self._handle, batch)
         finally:
             self._c.llama_batch_free(batch)
+        self._library.take_back()
         if self._observer:
             self._observer.raise_error()
         if status not in {0, _ABORTED}:

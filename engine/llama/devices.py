@@ -29,7 +29,6 @@ def use_devices(params: Any) -> Any:
     llama.cpp chooses by itself where nothing was.
     """
     lib = library()
-    lib.hand_over()
     if lib.device == AUTO:
         return None
     chosen = [

@@ -16,6 +16,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,17 @@ class Library:
         if self.gpu_module and not self._is_marked:
             self._is_marked = True
             gpu_modules.hand_over(self.gpu_module)
+
+    @contextmanager
+    def at_risk(self) -> Iterator[None]:
+        """Leave work to a driver that is done with this block: asking, or preparing."""
+        was_marked = self._is_marked
+        self.hand_over()
+        try:
+            yield
+        finally:
+            if not was_marked:
+                self.take_back()
 
     def take_back(self) -> None:
         """The driver has done its work, or refused to."""

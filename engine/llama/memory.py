@@ -12,7 +12,7 @@ import ctypes
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +118,8 @@ class Probe:
         self._overrides = keep_experts(params, n_cpu_experts)
         self._devices = use_devices(params)
         self._library.log_lines.clear()
-        self._model = self._c.llama_model_load_from_file(os.fsencode(path), params) or 0
+        with self._library.at_risk() if n_gpu_layers else nullcontext():
+            self._model = self._c.llama_model_load_from_file(os.fsencode(path), params) or 0
         if not self._model:
             raise UnsupportedArchitecture(
                 "llama.cpp cannot make sense of this model.",
@@ -137,13 +138,14 @@ class Probe:
         params.n_threads = params.n_threads_batch = 1
         params.no_perf = True
         set_kv_type(params, kv_type)
-        context = self._c.llama_init_from_model(self._model, params)
-        if not context:
-            return None
-        try:
-            return memory_of(context)
-        finally:
-            self._c.llama_free(context)
+        with self._library.at_risk():  # devices without a layer are prepared too
+            context = self._c.llama_init_from_model(self._model, params)
+            if not context:
+                return None
+            try:
+                return memory_of(context)
+            finally:
+                self._c.llama_free(context)
 
     def close(self) -> None:
         if self._model:

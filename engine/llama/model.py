@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from engine.errors import (
+    OUT_OF_MEMORY_WORDS,
     CorruptFile,
     EngineError,
     FormatError,
@@ -34,8 +35,6 @@ MAX_TEXT_BYTES = 64 << 20
 
 LOAD_MODE_NONE = 0  # not by mmap
 _TOKEN_NULL = -1
-# What llama.cpp says when memory was refused: std::bad_alloc, ggml's buffers, a GPU's driver.
-_OUT_OF_MEMORY = ("failed to allocate", "unable to allocate", "bad_alloc", "out of memory")
 
 COMPUTE_BYTES = 2 << 30
 """Left free on each GPU beside the weights: for what a model computes that reads long texts."""
@@ -66,6 +65,7 @@ class Model:
         if self.handle:
             self._c.llama_model_free(self.handle)
             self.handle = 0
+            library().take_back()
 
 
 def load_model(
@@ -178,6 +178,8 @@ class _Loading:
         self._params.n_gpu_layers = n_gpu_layers
         self._overrides = keep_experts(self._params, n_cpu_experts)
         self._devices = use_devices(self._params)
+        if n_gpu_layers:
+            self._library.hand_over()
         if is_copied:
             self._params.load_mode = LOAD_MODE_NONE
         self._callback = self._library.c.llama_progress_callback(self._on_progress)
@@ -312,7 +314,7 @@ class StreamDecoder:
 def out_of_memory(lines: Sequence[str], what: str, hint: str) -> OutOfMemory | None:
     """Return the error for a log in which llama.cpp says that memory was refused."""
     for line in lines:
-        if any(words in line.lower() for words in _OUT_OF_MEMORY):
+        if any(words in line.lower() for words in OUT_OF_MEMORY_WORDS):
             return OutOfMemory(
                 f"There is not enough memory for {what}.", hint=hint, details="\n".join(lines)
             )

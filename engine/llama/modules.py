@@ -25,8 +25,8 @@ def load_module(lib: Library, path: Path) -> None:
     module = ctypes.CDLL(str(path))
     try:
         score = module.ggml_backend_score
-    except AttributeError:  # it runs wherever it loads
-        pass
+    except (AttributeError, UnicodeDecodeError):  # it runs wherever it loads
+        pass  # what the system says of that names the folder, which may be any bytes
     else:
         if not score():
             raise OSError(f"{path.name} is not for this processor")

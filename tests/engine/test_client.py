@@ -14,7 +14,7 @@ import pytest
 
 from engine import client
 from engine.chat import Message
-from engine.client import Cancelled, Failed, Stepped, Succeeded, Worker, explain_death
+from engine.client import Cancelled, Failed, Stepped, Succeeded, Worker, blames_model, explain_death
 from engine.errors import (
     DeviceLost,
     InferenceError,
@@ -24,6 +24,7 @@ from engine.errors import (
     UnsupportedArchitecture,
     WorkerCrashed,
 )
+from engine.folders import folders
 from engine.ggml_types import GgmlType
 from engine.gguf import TensorInfo, Value, write_gguf
 from engine.inference import Generate, Load, LoadSettings
@@ -172,6 +173,10 @@ def test_a_cancel_that_was_heard_does_not_end_the_next_job(endless_gguf: Path) -
     [
         (-6, "ggml_cuda: CUDA error: an illegal memory access", DeviceLost),
         (-6, "terminate called after throwing 'std::bad_alloc'", OutOfMemory),
+        (-6, "  what():  vk::Device::allocateMemory: ErrorOutOfDeviceMemory", OutOfMemory),
+        (-6, "  what():  vk::Device::allocateMemory: ErrorOutOfHostMemory", OutOfMemory),
+        (-6, "ggml_vulkan: Device memory allocation of size 99 failed.", OutOfMemory),
+        (-6, "  what():  vk::Queue::submit: ErrorDeviceLost", DeviceLost),
         (1, "error loading model: unknown model architecture: 'x'", UnsupportedArchitecture),
         (-11, "nothing of note", WorkerCrashed),
         (STUCK_STATUS, "nothing of note", WorkerCrashed),
@@ -181,6 +186,39 @@ def test_a_death_is_explained_from_its_log(status: int, line: str, error: type[E
     explained = explain_death(status, ["earlier", line, "(core dumped)"])
     assert type(explained) is error
     assert line in explained.details
+
+
+@pytest.mark.parametrize(
+    ("line", "is_of_model"),
+    [
+        ("/b/vendor/llama.cpp/src/llama-model.cpp:1362: GGML_ASSERT(n_expert > 0) failed", True),
+        ("src/llama.cpp:12: fatal error", True),
+        (r"C:\b\llama.cpp\src\llama-vocab.cpp:7: GGML_ASSERT(false) failed", True),
+        ("/b/llama.cpp/ggml/src/gguf.cpp:70: GGML_ASSERT(n > 0) failed", True),
+        ("/b/llama.cpp/ggml/src/ggml-cpu/ops.cpp:70: GGML_ASSERT(n > 0) failed", True),
+        ("/b/llama.cpp/ggml/src/ggml-vulkan/ggml-vulkan.cpp:70: GGML_ASSERT(n) failed", False),
+        ("/b/llama.cpp/ggml/src/ggml-cuda/ggml-cuda.cu:98: CUDA error", False),
+        ("/b/llama.cpp/ggml/src/ggml-backend.cpp:98: GGML_ASSERT(backend) failed", False),
+        ("llama_model_loader: loaded meta data from llama-2.gguf", False),
+    ],
+)
+def test_what_gave_up_is_known_from_the_log(line: str, is_of_model: bool) -> None:
+    assert blames_model(["earlier", line, "(core dumped)"]) == is_of_model
+
+
+@pytest.mark.parametrize("mark", [b"", b"/gone/libggml-evil.so", b"/caf\xe9/\xff"])
+def test_a_mark_that_says_nothing_keeps_no_call_waiting(mark: bytes) -> None:
+    ends: queue.Queue[Any] = queue.Queue()
+    worker = Worker.start(ends.put, command=[sys.executable, str(FAKE), "abort"])
+    path = folders().cache / f"computing-{worker.pid}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(mark)
+    events: queue.Queue[Any] = queue.Queue()
+    worker.run(load(), events.put)
+    assert isinstance(last(events), Failed)
+    assert isinstance(ends.get(timeout=30), WorkerCrashed)
+    assert not path.exists()
+    worker.stop()
 
 
 def test_a_name_that_is_no_text_is_refused_and_the_worker_lives_on() -> None:

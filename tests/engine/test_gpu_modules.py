@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,16 @@ from engine.cli import main
 from engine.client import Worker
 from engine.detect import Detect
 from engine.errors import WorkerCrashed
+from engine.fit.job import Fit
 from engine.folders import folders
+from engine.gguf import write_gguf
+from engine.gguf_values import Value
 from engine.gpu_modules import Found, graphics, probe, select
 from engine.graphics_cards import NVIDIA, Card
 from engine.hardware import Computer, Device, Graphics
-from engine.inference import Load, LoadSettings, ModelInfo
+from engine.inference import Generate, Load, LoadSettings, ModelInfo
 from engine.processes import AUTO, CPU, is_crash
+from engine.splits import open_gguf
 from tests.helpers.gpu_modules import (
     CRASHES,
     FINDS_NOTHING,
@@ -122,6 +128,79 @@ def test_a_load_that_crashes_on_a_card_is_repeated_on_the_processor(
     assert info.notice == CRASHED
     assert tried(detect()) == {"Vulkan": "Vulkan crashed at work."}
     assert not list(folders().cache.glob("computing-*"))
+
+
+def crash(worker: Worker) -> None:
+    """End it as a fault would, and wait until that was heard of."""
+    os.kill(worker.pid, signal.SIGSEGV)
+    worker.stop()
+
+
+def test_a_card_is_not_blamed_for_what_it_was_only_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binding = llama_cpp_with(tmp_path, vulkan=card("Vulkan", works=True))
+    monkeypatch.setenv("PYTHONPATH", str(binding))
+    model = str(starter.MODEL)
+    for job in (Fit(model), Load(model, LoadSettings(n_ctx=512, n_gpu_layers=0))):
+        worker = Worker.start()
+        worker.finish(job)
+        crash(worker)
+        assert tried(detect()) == {}
+    worker = Worker.start()
+    assert worker.finish(Load(model, LoadSettings(n_ctx=512))).device == "Test Card 3000"
+    worker.finish(Generate(prompt="Once", max_tokens=1))
+    crash(worker)
+    assert tried(detect()) == {}  # it has shown that it can
+    worker = Worker.start()
+    worker.finish(Load(model, LoadSettings(n_ctx=512)))
+    crash(worker)
+    assert tried(detect()) == {"Vulkan": "Vulkan crashed at work."}
+
+
+def test_a_card_is_not_blamed_for_a_model_that_llama_cpp_gives_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    binding = llama_cpp_with(tmp_path, vulkan=card("Vulkan", works=True))
+    monkeypatch.setenv("PYTHONPATH", str(binding))
+    path = tmp_path / "wrong.gguf"
+    with open_gguf(starter.MODEL) as good:
+        used = f"{good.get('general.architecture')}.expert_used_count"
+        wrong = {**good.metadata, used: Value.u32(4)}  # of none
+        with write_gguf(path, wrong, good.tensors) as writer:
+            for tensor in good.tensors:
+                writer.write(good.raw(tensor, 0, tensor.n_rows))
+    worker = Worker.start()
+    with pytest.raises(WorkerCrashed, match="stopped unexpectedly") as crashed:
+        worker.finish(Load(str(path), LoadSettings(n_ctx=512)))
+    assert "GGML_ASSERT" in crashed.value.details
+    worker.stop()
+    assert tried(detect()) == {}
+
+
+def test_a_folder_of_any_name_can_be_computed_and_crashed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    binding = llama_cpp_with(folder, vulkan=card("Vulkan"))
+    monkeypatch.setenv("PYTHONPATH", str(binding))
+    with pytest.raises(WorkerCrashed):
+        load()
+    assert load().notice == CRASHED
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of a process")
+def test_a_mark_is_there_whole_or_not_at_all() -> None:
+    full = """
+import resource
+from pathlib import Path
+from engine import gpu_modules
+resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))
+gpu_modules.hand_over(Path("libggml-vulkan.so"))
+"""
+    subprocess.run([sys.executable, "-c", full], check=True)
+    assert not list(folders().cache.iterdir())
 
 
 def test_a_job_tells_once_what_it_is_not_computed_on(

@@ -50,10 +50,27 @@ void *ggml_backend_init(void) {
 }
 """
 
+# The same card, but what is given to it the processor computes.
+_WORKS = """
+#include <dlfcn.h>
+__attribute__((constructor)) static void work(void) {
+    void *library = dlopen("libggml-cpu.so.0", RTLD_NOW | RTLD_NOLOAD);
+    struct { int api_version; void *names, *count, *(*get)(void *, size_t); } *cpu;
+    if (!library) return;
+    cpu = ((void *(*)(void))dlsym(library, "ggml_backend_cpu_reg"))();
+    device *processor = cpu->get(cpu, 0);
+    for (int i = 0; i < 11; i++) card.others[i] = processor->others[i];
+    card.context = processor->context;
+}
+"""
 
-def card(name: str) -> str:
-    """The source of a module with the one device `name`0, which crashes whoever computes on it."""
-    return CARD.replace("NAME", name)
+
+def card(name: str, *, works: bool = False) -> str:
+    """The source of a module with the one device `name`0.
+
+    It crashes whoever computes on it, unless it `works`.
+    """
+    return (CARD + _WORKS if works else CARD).replace("NAME", name)
 
 
 def compile_module(folder: Path, name: str, source: str) -> Path:
