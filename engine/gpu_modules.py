@@ -21,13 +21,16 @@ import msgspec
 from engine import __version__, processes
 from engine.alone import alone
 from engine.folders import folders
-from engine.graphics_cards import Card, fingerprint, why_no_nvidia
+from engine.graphics_cards import AMD, INTEL, NVIDIA, Card, fingerprint, why_no_nvidia
 from engine.hardware import Device, Graphics, Unused
 
 log = logging.getLogger(__name__)
 
 NAMES = {"metal": "Metal", "cuda": "CUDA", "hip": "ROCm", "vulkan": "Vulkan"}
 """How people call what a module computes with, by its name in the file's; the best one first."""
+
+_CARDS_OF = {"cuda": {NVIDIA}, "hip": {AMD}}
+"""The makers of the cards that a module is for; the others are for all."""
 
 PATIENCE_S = 30.0
 """The first use of a driver after a start of the system can take 10 s."""
@@ -300,10 +303,12 @@ def graphics(choice: str, found: Mapping[Path, Found], cards: tuple[Card, ...]) 
     ]
     if why and why not in (what.problem for what in found.values()):
         unused.append(Unused("NVIDIA", why))
-    return Graphics(devices, tuple(unused), _notice(choice, found, why))
+    return Graphics(devices, tuple(unused), _notice(choice, found, cards, why))
 
 
-def _notice(choice: str, found: Mapping[Path, Found], why_no_nvidia: str) -> str:
+def _notice(
+    choice: str, found: Mapping[Path, Found], cards: tuple[Card, ...], why_no_nvidia: str
+) -> str:
     """What is not as the user would expect it, and what is computed on instead."""
     devices = [device for what in found.values() for device in what.devices]
     if choice == processes.CPU or device_named(choice, devices):
@@ -315,7 +320,26 @@ def _notice(choice: str, found: Mapping[Path, Found], why_no_nvidia: str) -> str
         reasons.append(f"{choice}, which was chosen, is not there.")
     if used is None and why_no_nvidia:
         reasons.append(why_no_nvidia)
+    if used is None:
+        vendors = {card.vendor for card in cards} - ({NVIDIA} if why_no_nvidia else set())
+        reasons += _problems(found, vendors)
     if not reasons:
         return ""
     where = found[used].devices[0].description if used else "the processor"
     return f"{' '.join(reasons)} Snug computes on {where} instead."
+
+
+def _problems(found: Mapping[Path, Found], vendors: set[int]) -> list[str]:
+    """Why cards of these makers are not used, as far as no driver has crashed; and what to do."""
+    told = []
+    for module, what in found.items():
+        could_be_used = vendors & _CARDS_OF.get(_word_of(module), {NVIDIA, AMD, INTEL})
+        if not could_be_used or not what.problem or what.is_quarantined:
+            continue
+        advice = (
+            "Install the newest driver of the graphics card to use it."
+            if what.is_final
+            else "It is tried again when a model is loaded."
+        )
+        told.append(f"{what.problem} {advice}")
+    return told

@@ -18,7 +18,8 @@ import msgspec
 
 log = logging.getLogger(__name__)
 
-NVIDIA = 0x10DE
+NVIDIA, AMD, INTEL = 0x10DE, 0x1002, 0x8086
+"""Whose cards compute. What a server or a virtual machine shows its screen with does not."""
 OLDEST_NVIDIA = 535
 """The driver that Snug's CUDA module needs; on older ones Vulkan lacks things too."""
 

@@ -20,7 +20,7 @@ from engine.folders import folders
 from engine.gguf import write_gguf
 from engine.gguf_values import Value
 from engine.gpu_modules import Found, graphics, probe, select
-from engine.graphics_cards import NVIDIA, Card
+from engine.graphics_cards import AMD, NVIDIA, Card
 from engine.hardware import Computer, Device, Graphics
 from engine.inference import Generate, Load, LoadSettings, ModelInfo
 from engine.processes import AUTO, CPU, is_crash
@@ -304,3 +304,50 @@ def test_an_old_driver_is_told_once() -> None:
     assert graphics(AUTO, {vulkan: Found((by_vulkan,))}, cards).notice == ""
     assert graphics(CPU, {vulkan: nothing}, cards).notice == ""
     assert graphics(AUTO, {}, cards) == Graphics()  # a build that has nothing for graphics
+
+
+CUDA, VULKAN = Path("libggml-cuda.so"), Path("libggml-vulkan.so")
+NO_CUDA = Found(problem="CUDA has no driver here.")
+NO_VULKAN = Found(problem="Vulkan has no driver here.")
+NOT_TRIED = Found(problem="Vulkan could not be tried.", is_final=False)
+INSTALL = "Install the newest driver of the graphics card to use it."
+INSTEAD = "Snug computes on the processor instead."
+
+
+@pytest.mark.parametrize(
+    ("cards", "cuda", "vulkan", "notice"),
+    [
+        (
+            (Card(AMD, "amdgpu"),),
+            NO_CUDA,
+            NOT_TRIED,
+            f"Vulkan could not be tried. It is tried again when a model is loaded. {INSTEAD}",
+        ),
+        (
+            (Card(AMD, "amdgpu"), Card(NVIDIA, "550.54")),
+            Found(problem="CUDA found nothing to compute on."),
+            NO_VULKAN,
+            (
+                f"CUDA found nothing to compute on. {INSTALL}"
+                f" Vulkan has no driver here. {INSTALL} {INSTEAD}"
+            ),
+        ),
+        (
+            (Card(AMD, "amdgpu"), Card(NVIDIA, "470.82")),
+            NO_CUDA,
+            NO_VULKAN,
+            (
+                "NVIDIA GPU found, but its driver is too old (470.82): 535 or newer."
+                f" Vulkan has no driver here. {INSTALL} {INSTEAD}"
+            ),
+        ),
+        ((), NO_CUDA, NO_VULKAN, ""),
+        ((Card(0x1234, "bochs-drm"),), NO_CUDA, NO_VULKAN, ""),  # a virtual machine
+        ((Card(AMD, "amdgpu"),), NO_CUDA, Found((device("Vulkan0"),)), ""),
+    ],
+)
+def test_a_card_that_is_not_used_is_told_with_what_to_do(
+    cards: tuple[Card, ...], cuda: Found, vulkan: Found, notice: str
+) -> None:
+    assert graphics(AUTO, {CUDA: cuda, VULKAN: vulkan}, cards).notice == notice
+    assert graphics(CPU, {CUDA: cuda, VULKAN: vulkan}, cards).notice == ""
