@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import queue
 import re
+import threading
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -26,8 +28,13 @@ from engine.jobs import Job, Progress
 
 ADDRESS = Path(__file__).resolve().parent.parent / "resources" / "updates.json"
 DAY_S = 86_400
+STAGE = "Looking for a newer Snug"
+HINT = "Check the connection; Snug looks again tomorrow."
 MAX_BYTES = 64 << 10
 STALLED_S = 10.0
+DEADLINE_S = 30.0
+"""For all of it: a server that says a word now and then would keep it for days."""
+POLL_S = 0.1
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -58,7 +65,8 @@ def address() -> Address:
 class LookForUpdate(Job, frozen=True):
     """The newest release, if it is newer than this one; asks the network once a day at most.
 
-    Raises NetworkError if the file cannot be had, CorruptFile if it is not signed as it should be.
+    `at_once` asks in any case. Raises NetworkError if the file cannot be had, or could not today;
+    CorruptFile if it is not signed as it should be; StorageError if the disk cannot keep the date.
     """
 
     Result: ClassVar = Release | None
@@ -67,15 +75,24 @@ class LookForUpdate(Job, frozen=True):
     at_once: bool = False
 
     def run(self) -> Generator[Progress, None, Release | None]:
-        yield Progress("Looking for a newer Snug", 0, None, "steps")
-        kept = folders().cache / "update.json"
-        if self.at_once or not _is_of_today(kept):
-            data = _fetch(self.address.feed)
+        yield Progress(STAGE, 0, None, "steps")
+        kept, asked = folders().cache / "update.json", folders().cache / "update-asked"
+        if self.at_once or not _is_of_today(asked):
+            make_folder(asked.parent)
+            replace_bytes(asked, b"")  # also if it fails: its date is what counts
+            data = yield from _fetch_in_time(self.address.feed)
             read_release(data, self.address.public_key)
-            make_folder(kept.parent)
             replace_bytes(kept, data)
-        release = read_release(kept.read_bytes(), self.address.public_key)
-        return release if _number(release.version) > _number(__version__) else None
+        release = None
+        if kept.exists():
+            release = read_release(kept.read_bytes(), self.address.public_key)
+        if release and _number(release.version) > _number(__version__):
+            return release
+        if release is None or kept.stat().st_mtime < asked.stat().st_mtime:
+            raise NetworkError(
+                "Snug could not find out today whether there is a newer version.", hint=HINT
+            )
+        return None
 
 
 def read_release(data: bytes, public_key: str) -> Release:
@@ -114,13 +131,43 @@ def _is_of_today(kept: Path) -> bool:
         return False
 
 
+def _fetch_in_time(feed: str) -> Generator[Progress, None, bytes]:
+    """What is at `feed`; raises NetworkError, after DEADLINE_S at the latest.
+
+    On a thread, as a name server or the head of an answer can take any time too. One that is given
+    up ends with the worker.
+    """
+    ended: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def fetch() -> None:
+        try:
+            ended.put(_fetch(feed))
+        except Exception as error:  # noqa: BLE001 - raised below
+            ended.put(error)
+
+    threading.Thread(target=fetch, name="look-for-update", daemon=True).start()
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        yield Progress(STAGE, 0, None, "steps")
+        try:
+            end = ended.get(timeout=POLL_S)
+        except queue.Empty:
+            continue
+        if isinstance(end, Exception):
+            raise end
+        return end
+    raise NetworkError(
+        f"The server did not tell within {DEADLINE_S:.0f} s whether there is a newer Snug.",
+        hint=HINT,
+    )
+
+
 def _fetch(feed: str) -> bytes:
     import urllib3
     from urllib3.exceptions import HTTPError
 
     from engine.hub.connections import open_pool
 
-    hint = "Check the connection; Snug looks again tomorrow."
     try:
         with open_pool(feed, 1, STALLED_S) as pool:
             answer: urllib3.BaseHTTPResponse = pool.request(
@@ -130,13 +177,13 @@ def _fetch(feed: str) -> bytes:
     except HTTPError as error:
         raise NetworkError(
             "Snug could not find out whether there is a newer version.",
-            hint=hint,
+            hint=HINT,
             details=str(error),
         ) from error
     if answer.status != 200 or len(data) > MAX_BYTES:
         raise NetworkError(
             "The server did not tell whether there is a newer Snug.",
-            hint=hint,
+            hint=HINT,
             details=f"status {answer.status}, {len(data)} bytes",
         )
     return data

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +14,7 @@ import msgspec
 import pytest
 from sign_update import make_key, signed
 
-from engine import __version__
+from engine import __version__, updates
 from engine.errors import CorruptFile, NetworkError
 from engine.folders import folders
 from engine.jobs import finish
@@ -36,10 +39,71 @@ def test_a_newer_version_is_told_and_asked_for_once_a_day(feed: Feed) -> None:
     assert feed.n_asked == 1
     assert look(feed, at_once=True) == release
     assert feed.n_asked == 2
-    kept = folders().cache / "update.json"
-    os.utime(kept, (time.time() - DAY_S - 1,) * 2)
+    tomorrow()
     assert look(feed) == release
     assert feed.n_asked == 3
+
+
+def tomorrow() -> None:
+    """Let a day pass, as far as files tell."""
+    for name in ("update.json", "update-asked"):
+        path = folders().cache / name
+        if path.exists():
+            stat = path.stat()
+            os.utime(path, (stat.st_atime, stat.st_mtime - DAY_S - 1))
+
+
+@pytest.mark.parametrize(("status", "answer"), [(503, b""), (200, b"{}")])
+def test_a_server_that_does_not_tell_is_asked_once_a_day_too(
+    feed: Feed, status: int, answer: bytes
+) -> None:
+    feed.status, feed.answer = status, answer
+    with pytest.raises((NetworkError, CorruptFile)):
+        look(feed)
+    for _ in range(3):
+        with pytest.raises(NetworkError, match="could not find out today"):
+            look(feed)
+    assert feed.n_asked == 1
+    tomorrow()
+    feed.status = 200
+    feed.tell(__version__)
+    assert look(feed) is look(feed) is None
+    assert feed.n_asked == 2
+    tomorrow()
+    feed.status = 503
+    with pytest.raises(NetworkError, match="did not tell"):
+        look(feed)
+    with pytest.raises(NetworkError, match="could not find out today"):
+        look(feed)  # what was so yesterday may not be so any more
+    assert feed.n_asked == 3
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"])
+def test_a_server_that_takes_for_ever_is_given_up(
+    feed: Feed, head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(updates, "DEADLINE_S", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        over = threading.Event()
+
+        def dribble() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(head or b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not over.wait(0.2):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=dribble)
+        thread.start()
+        feed.url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        started = time.monotonic()
+        try:
+            with pytest.raises(NetworkError, match="within 2 s"):
+                look(feed)
+            assert time.monotonic() - started < 5
+        finally:
+            over.set()
+            thread.join()
 
 
 @pytest.mark.parametrize("version", [__version__, "0.0.9", "0.1"])
