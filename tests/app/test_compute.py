@@ -5,7 +5,6 @@ The modules are shared libraries that the engine's own processes load, crash in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from PySide6.QtWidgets import QLabel
 from pytestqt.qtbot import QtBot
 
 from app.chat.session import State
-from app.context import AppContext
 from app.preferences.page import PreferencesPage
 from app.problems import ProblemCard
 from app.window import Window
@@ -30,17 +28,6 @@ def binding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = llama_cpp_with(tmp_path, cuda=CRASHES, vulkan=card("Vulkan"))
     monkeypatch.setenv("PYTHONPATH", str(folder))
     return folder / "llama_cpp" / "lib"
-
-
-@pytest.fixture
-def window(qtbot: QtBot, context: AppContext) -> Iterator[Window]:
-    made = Window(context)
-    qtbot.addWidget(made)
-    with qtbot.waitExposed(made):
-        made.show()
-    made._listen_for_news()
-    yield made
-    made.close()
 
 
 def notices(window: Window) -> list[str]:

@@ -25,16 +25,9 @@ def feed(tmp_path: Path) -> Iterator[Feed]:
 
 
 @pytest.fixture
-def window(qtbot: QtBot, feed: Feed) -> Iterator[Window]:
-    context = AppContext()
+def context(context: AppContext, feed: Feed) -> AppContext:
     context.__dict__["updates"] = Updates(context, context, feed.address)
-    window = Window(context)
-    qtbot.addWidget(window)
-    with qtbot.waitExposed(window):
-        window.show()
-    window._listen_for_news()
-    yield window
-    window.close()
+    return context
 
 
 def cards(window: Window) -> list[UpdateCard]:
