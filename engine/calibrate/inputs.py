@@ -24,6 +24,7 @@ MOST_LOGIT_BYTES = 512 << 20
 MOST_CACHE_BYTES = 512 << 20
 """What llama.cpp's cache of their keys and values may take."""
 
+DATASETS = "imatrix.datasets"
 KEY = "snug.calibration.key"
 TENSORS = "snug.calibration.tensors"
 INPUTS = "snug.calibration.inputs"
@@ -83,7 +84,7 @@ def describe(
     shared = [(tensor, one.name) for one in inputs for tensor in one.tensors]
     return {
         "general.type": Value.string("imatrix"),
-        "imatrix.datasets": Value.array(ValueType.STRING, datasets),
+        DATASETS: Value.array(ValueType.STRING, datasets),
         "imatrix.chunk_count": Value.u32(n_chunks),
         "imatrix.chunk_size": Value.u32(n_ctx),
         KEY: Value.string(key),

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from os import PathLike
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Self
 
-from engine.calibrate.inputs import INPUTS, KEY, N_TOKENS, TENSORS
+from engine.calibrate.inputs import DATASETS, INPUTS, KEY, N_TOKENS, TENSORS
 from engine.errors import CorruptFile, FormatError
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo
+from engine.gguf_values import Array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _STRIP = 64
+_SAMPLED = "in_sample", "in_experts"
 FEWEST_HELD_OUT = 16
 """Rows with which an expert is judged by itself."""
 
@@ -34,8 +37,7 @@ class Statistics:
     def __init__(self, file: GgufFile) -> None:
         self._file = file
         self._tensors = {tensor.name: tensor for tensor in file.tensors}
-        names, inputs = file.get(TENSORS, ()), file.get(INPUTS, ())
-        self._input_of = dict(zip(names, inputs, strict=False))
+        self._input_of = dict(zip(self._names(TENSORS), self._names(INPUTS), strict=False))
         self._pooled: tuple[str, list[NDArray[np.float32]]] | None = None
 
     @classmethod
@@ -61,6 +63,15 @@ class Statistics:
     def n_tokens_read(self) -> int:
         """How many tokens the model has read, those held out included; 0 if not told."""
         return int(self._file.get(N_TOKENS, 0))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The names of the texts that were read, as far as they are told."""
+        return tuple(PurePath(name).name for name in self._names(DATASETS))
+
+    @property
+    def has_second_moments(self) -> bool:
+        return any(name.endswith(".in_outer") for name in self._tensors)
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -180,6 +191,32 @@ class Statistics:
                 found[tensor] = tuple(int(i) for i in (counts < n_cols).nonzero()[0])
         return found
 
+    def require_sound(self, tensor: str) -> tuple[int, int]:
+        """Return (n_mat, n_cols) of the inputs of `tensor`, one of `tensors`.
+
+        Raises CorruptFile if what is told of them does not fit together, or is no number; the
+        second moments are only looked at for their shapes.
+        """
+        import numpy as np
+
+        sums = self._tensors[f"{tensor}.in_sum2"]
+        n_matrices, n_cols = len(self.n_tokens(tensor)), sums.n_cols
+        self._require(sums, (n_cols, n_matrices))
+        importance = self.importance(tensor)
+        if importance is None or not (np.isfinite(importance).all() and importance.min() >= 0):
+            raise self._damaged(tensor)
+        name = self.shared_input(tensor)
+        if outer := self._tensors.get(f"{name}.in_outer"):
+            self._require(outer, (min(outer.n_cols, n_cols), n_cols, n_matrices))
+        sample, experts = (self._tensors.get(f"{name}.{what}") for what in _SAMPLED)
+        if sample and experts:
+            self._require(sample, (n_cols, experts.n_rows))
+            self._require(experts, (experts.n_cols, experts.n_rows))
+        elif sample:
+            n_sample = sample.shape[1] if len(sample.shape) > 1 else 1
+            self._require(sample, (n_cols, n_sample, n_matrices))
+        return n_matrices, n_cols
+
     def close(self) -> None:
         self._file.close()
 
@@ -188,6 +225,11 @@ class Statistics:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _names(self, key: str) -> list[str]:
+        """The words of an array in the metadata; none for what is no array."""
+        found = self._file.get(key)
+        return list(map(str, found)) if isinstance(found, Array) else []
 
     def _mean_of(self, tensor: str, what: str) -> NDArray[np.float32] | None:
         import numpy as np

@@ -16,6 +16,7 @@ import msgspec
 from engine.chat import ChatTemplate, Message, plain_text
 from engine.errors import FormatError, InferenceError, TemplateError
 from engine.files import read_error
+from engine.gguf_header import MAGIC
 from engine.llama.model import Vocabulary
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,22 @@ def bundled_texts() -> tuple[str, ...]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a text; raises NotFound, StorageError."""
+    """The content of a text; raises NotFound, StorageError, FormatError for what is none."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise read_error(error, path) from error
+    if data.startswith(MAGIC):
+        raise FormatError(
+            f"{path.name} is a GGUF file and no text.",
+            hint="Choose a text. Statistics, or an importance matrix, are given with --statistics.",
+        )
+    if b"\0" in data:
+        raise FormatError(
+            f"{path.name} is no text: it holds what no text has.",
+            hint="Choose a text, and one in UTF-8. Statistics are given with --statistics.",
+        )
+    return data
 
 
 def split(

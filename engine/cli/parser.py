@@ -138,6 +138,12 @@ def _add_shrink_verb(verb: Callable[..., Any]) -> None:
         help="text, or conversations as .jsonl; default: what comes with Snug",
     )
     sub.add_argument(
+        "--statistics",
+        type=Path,
+        metavar="FILE",
+        help="of the verb calibrate, or an imatrix of llama-imatrix: instead of reading texts",
+    )
+    sub.add_argument(
         "--judge",
         type=Path,
         metavar="FILE",

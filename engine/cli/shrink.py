@@ -63,6 +63,7 @@ def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
         "--size": args.size,
         "--bpw": args.bpw,
         "--calibration": args.calibration,
+        "--statistics": args.statistics,
         "--judge": args.judge,
         "--gate": args.gate is not None,
         "--up-to": args.up_to,
@@ -75,6 +76,11 @@ def _refuse_what_has_no_effect(args: argparse.Namespace) -> None:
             args.effort == STOCK,
             "--effort stock gives the stock types in their own sizes, and measures nothing",
             tuple(given),
+        ),
+        (
+            args.statistics,
+            "--statistics has what a calibration finds out",
+            ("--calibration",),
         ),
         (
             args.type,
@@ -154,6 +160,7 @@ def _to_size(
         n_threads=args.threads,
         overwrite=args.overwrite,
         loras=tuple(args.lora),
+        statistics=str(args.statistics.absolute()) if args.statistics else "",
     )
 
 

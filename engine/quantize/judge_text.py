@@ -16,7 +16,7 @@ def judge_text(wanted: str, calibrated: Sequence[str]) -> Path:
     """The text to judge on: the file `wanted`, "" for the one that comes with Snug.
 
     `calibrated` are the texts to calibrate with, none for those that come with Snug. Raises
-    EngineError if one of them is the same file or holds the same, NotFound, StorageError.
+    EngineError if one of them is the same file or holds the same, and what `read_bytes` does.
     """
     text = Path(wanted) if wanted else BUNDLED
     content = read_bytes(text)

@@ -21,6 +21,7 @@ from engine.quantize.choice import Chooser, Chosen, stock_within
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.figures import QualityReport
 from engine.quantize.gate import OFF, check, is_better
+from engine.quantize.given_statistics import told_of
 from engine.quantize.judge_text import judge_text
 from engine.quantize.plan import plan
 from engine.quantize.recipe import find_recipe
@@ -89,7 +90,11 @@ class Making:
         """Make versions until one passes the gate, and choose the best of them."""
         job = self._job
         with self._timed("calibration"):
-            self._statistics = yield from self._study.calibrate(job.source, job.texts)
+            self._statistics = yield from self._study.calibrate(
+                job.source, job.texts, job.statistics
+            )
+        if not self._statistics.has_second_moments:
+            self._care = STOCK
         if job.recipe and job.keeps_types:
             stock = plan(self._source, find_recipe(job.recipe))
             ours = Chosen(self._source, self._statistics, stock)
@@ -249,6 +254,8 @@ class Making:
                 f" not compute with here, such as {unused[0]}: taken to matter as others do."
             )
         assert self._statistics
+        if self._job.statistics:
+            notes.append(told_of(self._job.statistics, self._statistics))
         few = self._statistics.few_tokens()
         if few:
             n = sum(map(len, few.values()))
@@ -289,10 +296,12 @@ def share_words(share: float | None) -> str:
 
 def _settings(job: ShrinkToSize) -> dict[str, str]:
     told = msgspec.to_builtins(job)
-    left_out = {"type", "source", "out", "gate", "overwrite", "texts", "judge_text", "loras"}
+    left_out = {"type", "source", "out", "gate", "overwrite", "texts", "loras"}
+    left_out |= {"judge_text", "statistics"}
     found = {key: str(value) for key, value in told.items() if key not in left_out and value}
     if job.texts:
         found["texts"] = ", ".join(Path(text).name for text in job.texts)
-    if job.judge_text:
-        found["judge_text"] = Path(job.judge_text).name
+    for key in ("judge_text", "statistics"):
+        if path := getattr(job, key):
+            found[key] = Path(path).name
     return found

@@ -40,7 +40,7 @@ def require_room(job: ShrinkToSize, source: ModelSource, effort: Effort) -> None
     bench = folder_of(out)
     parts = {
         "a copy of the model to read": _copies_bytes(job, source, effort),
-        "statistics": statistics_bytes(source, effort.held_out),
+        "statistics": 0 if job.statistics else statistics_bytes(source, effort.held_out),
         "results": _results_bytes(job, source),
     }
     with as_write_error(out):

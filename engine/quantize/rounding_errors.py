@@ -1,7 +1,8 @@
 """What rounding does to the output of each tensor, for every type that it could have.
 
 Measured on a sample of its rows with the inputs that were held out, these rounded to 8 bits as
-llama.cpp does before it multiplies.
+llama.cpp does before it multiplies. Where an importance matrix is all there is, each column counts
+by that.
 """
 
 from __future__ import annotations
@@ -31,12 +32,22 @@ STRETCHES = 8
 class _Sample(NamedTuple):
     """Rows of a matrix that begins at row `start` of the tensor, and inputs that were held out.
 
-    Without `inputs`, [n_samples, n_cols], it is a table whose rows are looked up.
+    `inputs` are [n_samples, n_cols]. Without them `sizes` are those of what meets the columns,
+    [n_cols]; without these it is a table whose rows are looked up.
     """
 
     start: int
     rows: NDArray[np.float32]
     inputs: NDArray[np.float32] | None
+    sizes: NDArray[np.float32] | None
+
+    def output(
+        self, rows: NDArray[np.float32], inputs: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """What `rows` of these columns give for each of `inputs`."""
+        if inputs is not None:
+            return product(rows, inputs.T)
+        return rows if self.sizes is None else rows * self.sizes
 
 
 def coarse_error(
@@ -55,8 +66,8 @@ def coarse_error(
     for sample in _samples(source, tensor, statistics, n_rows):
         stored = encoder.stock(tensor, coarse, sample.rows, sample.start)
         delta = sample.rows - dequantize_rows(coarse, stored)
-        changed += _energy(_output(delta, sample.inputs))
-        whole += _energy(_output(sample.rows, sample.inputs))
+        changed += _energy(sample.output(delta, sample.inputs))
+        whole += _energy(sample.output(sample.rows, sample.inputs))
     return changed / whole if whole > 0 else 0.0
 
 
@@ -75,9 +86,9 @@ def rounding_error(
     for sample in _samples(source, tensor, statistics, n_rows):
         stored = encoder.encode(tensor, target, sample.rows, sample.start)
         rounded, inputs = dequantize_rows(target, stored), sample.inputs
-        exact = _output(sample.rows, inputs)
+        exact = sample.output(sample.rows, inputs)
         inputs = None if inputs is None else rounded_input(inputs, target)
-        changed += _energy(exact - _output(rounded, inputs))
+        changed += _energy(exact - sample.output(rounded, inputs))
         whole += _energy(exact)
     return changed / whole if whole > 0 else 0.0
 
@@ -94,6 +105,8 @@ def _samples(
     for i_matrix in matrices:
         inputs = statistics.held_out(tensor.name, i_matrix) if statistics else None
         inputs = inputs if inputs is not None and len(inputs) else None
+        importance = statistics.importance(tensor.name) if statistics and inputs is None else None
+        sizes = None if importance is None else np.sqrt(importance[i_matrix])
         begun = i_matrix * n_rows
         stretches = []
         for i in range(STRETCHES):
@@ -101,12 +114,7 @@ def _samples(
             last = min(last, first + n_stretch)
             if last > first:
                 stretches.append(source.rows(tensor, begun + first, begun + last))
-        yield _Sample(begun, np.concatenate(stretches), inputs)
-
-
-def _output(rows: NDArray[np.float32], inputs: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """What `rows` give for each input; themselves where there are none."""
-    return rows if inputs is None else product(rows, inputs.T)
+        yield _Sample(begun, np.concatenate(stretches), inputs, sizes)
 
 
 def _energy(values: NDArray[np.float32]) -> float:

@@ -64,13 +64,16 @@ class ShrinkToSize(Job, frozen=True):
     At most `size_bytes`, the whole file, or `bits_per_weight`, or in the size that the stock
     `recipe` gives. Which type each tensor gets is measured (`profile` "fast" leaves out what
     processors are slow with, `pins` come first), but for `keeps_types`: those of the recipe.
-    `texts` is what to calibrate with, none is what comes with Snug. The result is compared with
+    `texts` is what to calibrate with, none is what comes with Snug. With the file `statistics`, of
+    `Calibrate` or llama-imatrix, nothing is read for that, and texts only to tell what matters; an
+    importance matrix alone leaves the rounding to ggml. The result is compared with
     the original on `judge_text` (empty: one that comes with Snug) if `judges`, and asked the probes
     with `probes`. If it fails the `gate`, larger ones are tried up to `most_bytes`, and at last the
     better of the stock recipe and ours is kept. The bytes depend on the source and these settings,
     not on `n_threads`. Raises UnsupportedTensor for a source that is quantized already and for
     pins that cannot be, TooSmall for a size that holds no version of the model, EngineError for a
-    `judge_text` that is among `texts`, all before anything is measured; CorruptFile for data that
+    `judge_text` that is among `texts`, FormatError for `texts` that are none and `statistics` of
+    another model, all before anything is measured; CorruptFile for data that
     are no numbers, and what reading the source and writing a file raise. It leaves its workbench
     when it was paused or killed, and when the computer failed it: a full disk, too little memory.
     """
@@ -97,12 +100,14 @@ class ShrinkToSize(Job, frozen=True):
     n_threads: int = 0
     overwrite: bool = False
     loras: tuple[Lora, ...] = ()
+    statistics: str = ""
 
     def run(self) -> Generator[Step, None, ShrunkToSize]:
         from engine.convert.view import CheckpointView
         from engine.output import check_output
         from engine.partial import Note
         from engine.quantize.choice import require_possible
+        from engine.quantize.given_statistics import open_given
         from engine.quantize.judge_text import judge_text
         from engine.quantize.room import require_room
         from engine.quantize.workbench import workbench
@@ -115,8 +120,9 @@ class ShrinkToSize(Job, frozen=True):
                 hint="Give a size, bits per weight, or a recipe.",
             )
         yield Progress("Reading the model", 0, None, "bytes")
-        for folder in (self.source, *(lora.folder for lora in self.loras)):
-            refuse_to_replace(Path(folder), Path(self.out))
+        given = filter(None, [self.statistics])
+        for path in (self.source, *given, *(lora.folder for lora in self.loras)):
+            refuse_to_replace(Path(path), Path(self.out))
         check_output(Path(self.out), size_bytes=0, overwrite=self.overwrite)
         if self.judges:
             judge_text(self.judge_text, self.texts)  # before the work, not after it
@@ -129,6 +135,8 @@ class ShrinkToSize(Job, frozen=True):
                     yield Progress("Looking for a lattice", n_bytes, None, "bytes")
             if not (self.recipe and self.keeps_types):
                 require_possible(source, self.profile, self.pins, self.budget(source))
+            if self.statistics:
+                open_given(self.statistics, source).close()
             effort = effort_of(self.effort, source)
             require_room(self, source, effort)
             note = Note.of(self.placed(self.source, self.out), marks, self.size_bytes)
@@ -188,13 +196,22 @@ class ShrinkToSize(Job, frozen=True):
         Raises what `read_marks` does.
         """
         from engine.quantize.user_texts import read_marks
+        from engine.source import source_marks
 
         texts = [*self.texts, *filter(None, [self.judge_text])]
         nowhere = msgspec.structs.replace(
-            self, source="", out="", texts=(), judge_text="", n_threads=0, overwrite=False
+            self,
+            source="",
+            out="",
+            texts=(),
+            judge_text="",
+            statistics="",
+            n_threads=0,
+            overwrite=False,
         )
-        words = len(self.texts), read_marks(texts)
-        return Key(*map(_digest, ((__version__, nowhere, sorted(marks.items())), words)))
+        given = source_marks(Path(self.statistics)) if self.statistics else {}
+        model = __version__, nowhere, sorted(marks.items()), sorted(given.items())
+        return Key(*map(_digest, (model, (len(self.texts), read_marks(texts)))))
 
     def placed(self, source: str, out: str) -> ShrinkToSize:
         """The same job for files that lie elsewhere by now."""

@@ -29,6 +29,7 @@ from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
 from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
+from engine.quantize.given_statistics import open_given
 from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities, each_matters, role_of
@@ -87,10 +88,17 @@ class Study:
             stage = "Preparing the model"
             yield from write_model(self._source, plan, str(path), stage, self._n_threads)
 
-    def calibrate(self, path: str, texts: Sequence[str]) -> Generator[Step, None, Statistics]:
-        """Let it read `texts` (none: those that come with Snug) and some of its own words."""
+    def calibrate(
+        self, path: str, texts: Sequence[str], given: str = ""
+    ) -> Generator[Step, None, Statistics]:
+        """Let it read `texts` (none: those that come with Snug) and some of its own words.
+
+        Statistics that are `given` in a file are taken instead. Raises what `open_given` does.
+        """
         yield from self.prepare(path)
         self._texts = tuple(texts) or bundled_texts()
+        if given:
+            return open_given(given, self._source)
         if self._effort.own_chunks:
             self._texts += ((yield from self._own_words()),)
         statistics = self._bench.path(STATISTICS)

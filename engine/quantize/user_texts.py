@@ -19,7 +19,7 @@ from engine.errors import FormatError
 def read_marks(texts: Sequence[str]) -> tuple[str, ...]:
     """The name of each text, and the SHA-256 of what it says.
 
-    Raises NotFound, StorageError, and FormatError for a text without a word.
+    Raises NotFound, StorageError, and FormatError for what is no text or has not a word.
     """
     marks = []
     for path in map(Path, texts):

@@ -24,6 +24,8 @@ from engine.source import open_source
         ("--effort stock --size 4GB", "--size"),
         ("--effort stock --bpw 4", "--bpw"),
         ("--effort stock --calibration a.txt", "--calibration"),
+        ("--effort stock --statistics a.gguf", "--statistics"),
+        ("--size 4GB --statistics a.gguf --calibration a.txt", "--calibration"),
         ("--effort stock --judge a.txt", "--judge"),
         ("--effort stock --gate off", "--gate"),
         ("--effort stock --fit --probes", "--probes"),
