@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,7 +47,8 @@ class Chosen(NamedTuple):
     """A model with its folds, what is known of its inputs, and the file that it becomes.
 
     `errors` are the relative errors that are expected of its tensors, `cost` the divergence from
-    the original in nats; nothing and 0 where nothing was measured.
+    the original in nats; nothing and 0 where nothing was measured. `folds` is the name of the folds
+    as `name_of` has it, "" where nothing moved.
     """
 
     source: ModelSource
@@ -54,12 +56,14 @@ class Chosen(NamedTuple):
     plan: Plan
     errors: Mapping[str, float] = {}
     cost: float = 0.0
+    folds: str = ""
 
 
 class _Measured(NamedTuple):
     source: ModelSource
     statistics: InputStatistics
     items: list[Item]
+    folds: str
 
 
 class Chooser:
@@ -85,20 +89,21 @@ class Chooser:
         matters = yield from study.matters(choosable(source), statistics)
 
         def measured(
-            seen: ModelSource, known: InputStatistics, *, is_folded: bool = False
+            seen: ModelSource, known: InputStatistics, folds: str = ""
         ) -> Generator[Step, None, _Measured]:
             items = yield from study.items(
-                seen, choosable(seen), known, care, matters, profile, is_folded=is_folded
+                seen, choosable(seen), known, care, matters, profile, folds=folds
             )
-            return _Measured(seen, known, [pinned(item, pins) for item in items])
+            return _Measured(seen, known, [pinned(item, pins) for item in items], folds)
 
         plain = yield from measured(source, statistics)
         if not folds:
             return Chooser([plain], matters)
         plan, _ = plan_within(source, plain.items, budget)
-        moved = yield from study.folds(statistics, {t.name: t.type for t in plan.tensors})
+        types = {tensor.name: tensor.type for tensor in plan.tensors}
+        moved = yield from study.folds(statistics, types)
         seen = FoldedStatistics(statistics, source.tensors, moved)
-        folded = yield from measured(FoldedSource(source, moved), seen, is_folded=True)
+        folded = yield from measured(FoldedSource(source, moved), seen, name_of(types))
         return Chooser([plain, folded], matters)
 
     def within(self, budget: Budget) -> Chosen:
@@ -121,7 +126,13 @@ class Chooser:
         errors = {
             name: cost / self._matters[name] for name, cost in costs.items() if self._matters[name]
         }
-        return Chosen(way.source, way.statistics, plan, errors, cost)
+        return Chosen(way.source, way.statistics, plan, errors, cost, way.folds)
+
+
+def name_of(types: Mapping[str, GgmlType]) -> str:
+    """What tells `types` from others, as the folds are told that were found for them."""
+    told = sorted((tensor, stored.name) for tensor, stored in types.items())
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def require_possible(

@@ -57,7 +57,7 @@ def correct(
     found out of each input is kept on the workbench. Raises OutOfMemory, and what writing a file
     raises.
     """
-    digest = hashlib.sha256(repr((chosen.plan.tensors, care)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((chosen.plan.tensors, chosen.folds, care)).encode()).hexdigest()
     name = f"correction-{digest[:16]}"
     files = bench.load(f"{name}.json", dict[str, str])
     if files is None:

@@ -36,6 +36,7 @@ from engine.quantize.report import (
 )
 from engine.quantize.rounding import SCALAR_TYPES
 from engine.quantize.study import Study
+from engine.quantize.workbench import JUDGED
 from engine.words import format_percent, plural
 from engine.workers import n_cores
 
@@ -148,7 +149,7 @@ class Making:
         Of two the worse one's file goes at once, its figures stay.
         """
         path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
-        judged = f"{path.stem}.judged.json"
+        judged = f"{path.stem}{JUDGED}"
         encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores())
         quality = self._bench.load(judged, QualityReport) if self._job.judges else None
         if quality is None:

@@ -52,10 +52,15 @@ class ShrunkToSize(msgspec.Struct, frozen=True):
 
 
 class Key(NamedTuple):
-    """What a file is made from, as two words: the model and the settings, and the texts."""
+    """What a file is made from, as three words.
 
-    model: str
+    What is found out of the model depends on `study` and `texts`: the model, the effort, and what
+    it reads. `result` is all that only the files made from that depend on.
+    """
+
+    study: str
     texts: str
+    result: str
 
 
 class ShrinkToSize(Job, frozen=True):
@@ -198,20 +203,22 @@ class ShrinkToSize(Job, frozen=True):
         from engine.quantize.user_texts import read_marks
         from engine.source import source_marks
 
-        texts = [*self.texts, *filter(None, [self.judge_text])]
-        nowhere = msgspec.structs.replace(
+        given = source_marks(Path(self.statistics)) if self.statistics else {}
+        study = __version__, self.effort, sorted(marks.items()), sorted(given.items())
+        asked = msgspec.structs.replace(
             self,
             source="",
             out="",
+            effort="balanced",
             texts=(),
             judge_text="",
-            statistics="",
             n_threads=0,
             overwrite=False,
+            loras=(),  # their marks tell them
+            statistics="",
         )
-        given = source_marks(Path(self.statistics)) if self.statistics else {}
-        model = __version__, nowhere, sorted(marks.items()), sorted(given.items())
-        return Key(*map(_digest, (model, (len(self.texts), read_marks(texts)))))
+        judged_on = read_marks([self.judge_text] if self.judge_text else [])
+        return Key(*map(_digest, (study, read_marks(self.texts), (asked, judged_on))))
 
     def placed(self, source: str, out: str) -> ShrinkToSize:
         """The same job for files that lie elsewhere by now."""

@@ -1,10 +1,12 @@
 """What is found out of a model before it is shrunk to a size: its inputs, and what tensors matter.
 
-Each figure is kept on the workbench as soon as it is known.
+Each figure is kept on the workbench as soon as it is known, by all that it depends on beside the
+model, the texts and the effort: another size, other pins or types find what they need of it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -24,6 +26,7 @@ from engine.model_writer import Plan, write_model
 from engine.quantize.allocate import Choice, Item
 from engine.quantize.budget import padded_bytes
 from engine.quantize.candidates import Profile, candidate_types, coarse_type
+from engine.quantize.choice import name_of
 from engine.quantize.effort import Effort
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
@@ -33,7 +36,7 @@ from engine.quantize.given_statistics import open_given
 from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities, each_matters, role_of
-from engine.quantize.workbench import Workbench
+from engine.quantize.workbench import MODEL, READING, STATISTICS, Workbench
 from engine.source import open_source
 from engine.workers import in_order, n_cores, threads, wait
 
@@ -43,8 +46,7 @@ if TYPE_CHECKING:
     from engine.quantize.fold import InputStatistics
     from engine.source import ModelSource
 
-MODEL, READING = "source.gguf", "reading.gguf"
-STATISTICS, WRITTEN, OWN_WORDS = "statistics.gguf", "written.json", "own-words.tokens"
+WRITTEN, OWN_WORDS = "written.json", "own-words.tokens"
 MATTERS, ERRORS, FOLDS, FOLDED_ERRORS = (
     f"{name}.json" for name in ("matters", "errors", "folds", "folded-errors")
 )
@@ -221,11 +223,12 @@ class Study:
         import numpy as np
 
         possible = folds_of(self._source.metadata, self._source.tensors)
-        known = self._bench.load(FOLDS, dict[str, list[float]])
+        of_all = self._bench.load(FOLDS, dict[str, dict[str, list[float]]]) or {}
+        known = of_all.get(name := name_of(types))
         if known is None:
             found = yield from self.search_folds(statistics, types)
             known = {folded.fold.name: folded.scales.tolist() for folded in found}
-            self._bench.save(FOLDS, known)
+            self._bench.save(FOLDS, {**of_all, name: known})
         return tuple(
             Folded(fold, np.array(known[fold.name], np.float32))
             for fold in possible
@@ -259,15 +262,16 @@ class Study:
         matters: Mapping[str, float],
         profile: Profile,
         *,
-        is_folded: bool = False,
+        folds: str = "",
     ) -> Generator[Step, None, list[Item]]:
-        """What each type would cost each of `tensors` of `source`, which may be folded.
+        """What each type would cost each of `tensors` of `source`.
 
-        They are measured as they will be rounded, with `care`.
+        They are measured as they will be rounded, with `care`; `folds` is the name of those that
+        `source` has.
         """
-        stage = "Trying types again" if is_folded else "Trying types"
-        name = FOLDED_ERRORS if is_folded else ERRORS
-        known = self._bench.load(name, dict[str, dict[str, float]]) or {}
+        stage, file = ("Trying types again", FOLDED_ERRORS) if folds else ("Trying types", ERRORS)
+        of_all = self._bench.load(file, dict[str, dict[str, dict[str, float]]]) or {}
+        known = of_all.setdefault(folds, {})
         types = {
             tensor.name: candidate_types(
                 tensor, profile, has_importance=statistics.importance(tensor.name) is not None
@@ -276,23 +280,30 @@ class Study:
         }
         n_threads = self._n_threads or n_cores()
         encoder = Encoder(statistics, care, n_threads)
-        unknown = [tensor for tensor in tensors if tensor.name not in known]
 
         def measure(one: tuple[TensorInfo, GgmlType]) -> float:
             rows = self._effort.sample_rows
             return rounding_error(source, *one, encoder, statistics, rows)
 
         # The types of one tensor together: what they need of its inputs takes memory.
-        pairs = [(tensor, target) for tensor in unknown for target in types[tensor.name]]
+        unknown = [
+            (tensor, target)
+            for tensor in tensors
+            for target in types[tensor.name]
+            if target.name not in known.get(tensor.name, {})
+        ]
+        n_left = Counter(tensor.name for tensor, _ in unknown)
         errors: dict[str, float] = {}
         with threads(n_threads, "types") as pool:
-            for (tensor, target), future in in_order(pool, measure, pairs, n_threads + 1):
-                done = Progress(stage, len(known), len(tensors), "tensors")
+            for (tensor, target), future in in_order(pool, measure, unknown, n_threads + 1):
+                done = Progress(stage, len(tensors) - len(n_left), len(tensors), "tensors")
                 yield done
                 errors[target.name] = yield from wait(future, done)
-                if len(errors) == len(types[tensor.name]):
-                    known[tensor.name], errors = errors, {}
-                    self._bench.save(name, known)
+                if len(errors) == n_left[tensor.name]:
+                    known[tensor.name] = known.get(tensor.name, {}) | errors
+                    errors = {}
+                    del n_left[tensor.name]
+                    self._bench.save(file, of_all)
                     source.forget()
         return [
             Item(

@@ -2,7 +2,8 @@
 
 It is removed when the job ends well, is cancelled, or its input is refused. A job that was paused
 or killed leaves it, and one that the computer failed: what took hours is still there when the disk
-has room again. It is gone on from with the same key only.
+has room again. What was found out of the model is gone on from by any shrink of the same model,
+texts and effort, results only by the very same one.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ FINAL = (FormatError, InferenceError, TooSmall, KeptAside)
 WORK = ".shrink-"
 KEPT = "What was found out so far is kept: the same shrink goes on from there."
 NOTE, KEY, LOCK = "job.json", "key", "lock"
+MODEL, READING, STATISTICS = "source.gguf", "reading.gguf", "statistics.gguf"
+JUDGED = ".judged.json"
 
 
 class Workbench:
@@ -91,7 +94,7 @@ def out_of(folder: Path) -> Path | None:
 
 @contextmanager
 def workbench(out: Path, note: Note | None, key: Key) -> Generator[Workbench, None, None]:
-    """Open the workbench of a shrink to `out`; what was left with another `key` goes.
+    """Open the workbench of a shrink to `out`; what was left and is not of `key` goes.
 
     Without a `note` nothing is ever left. Raises AlreadyExists while another process works on it,
     and StorageErrors.
@@ -169,17 +172,26 @@ def _opened(folder: Path) -> FileIO:
 
 
 def _begin(folder: Path, note: Note | None, key: Key) -> bool:
-    """Begin with what was left with the same `key`, or with nothing.
+    """Begin with what was left and is of `key`: all, what was found out of the model, or nothing.
 
-    Returns whether it is the latter because of the texts.
+    Returns whether it is the last because of the texts.
     """
     left = read_key(folder)
-    if not (note and left == key):
+    if not (note and left and left[:2] == key[:2]):
         _clear(folder, but=LOCK)
+    elif left.result != key.result:
+        for path in filter(_is_of_result, list(folder.iterdir())):
+            path.unlink()
     if note:
         replace_bytes(folder / NOTE, msgspec.json.encode(note))
         replace_bytes(folder / KEY, " ".join(key).encode())
-    return bool(left and left.model == key.model and left.texts != key.texts)
+    return bool(left and left.study == key.study and left.texts != key.texts)
+
+
+def _is_of_result(path: Path) -> bool:
+    """Whether it is a model in the making, or the figures of one: not what all are made from."""
+    is_studied = path.name.startswith((MODEL, READING, STATISTICS))
+    return path.name.endswith(JUDGED) or (".gguf" in path.name and not is_studied)
 
 
 def _clear(folder: Path, but: str) -> None:

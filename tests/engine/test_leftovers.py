@@ -173,7 +173,7 @@ def test_a_shrink_to_a_size_can_go_on_or_be_discarded(tmp_path: Path) -> None:
     for changes, title in ((STOCK, "Tiny to Q4_K_M"), (BITS, "Tiny to 4.5 bits per weight")):
         left_on_a_workbench(msgspec.structs.replace(by_size, size_bytes=0, **changes))
         assert [left.title for left in find_leftovers(tmp_path)] == [title]
-    with workbench(out, None, Key("model", "texts")):
+    with workbench(out, None, Key("study", "texts", "result")):
         assert not find_leftovers(tmp_path)
         discard((leftover,))
         assert bench.exists()

@@ -33,8 +33,10 @@ from engine.library import Library
 from engine.llama.evaluate import Evaluator
 from engine.llama.model import Model
 from engine.partial import partial_of
-from engine.quantize import effort
+from engine.quantize import choice, effort
+from engine.quantize.choice import Pin
 from engine.quantize.effort import Effort
+from engine.quantize.gate import OFF
 from engine.quantize.plan import plan
 from engine.quantize.recipe import find_recipe
 from engine.quantize.report import report_path
@@ -113,7 +115,7 @@ def digest(path: Path) -> str:
 def straight(job: ShrinkToSize, folder: Path) -> str:
     """The digest of what `job` makes if nothing comes between."""
     out = folder / "straight.gguf"
-    finish(msgspec.structs.replace(job, out=str(out)).run())
+    finish(msgspec.structs.replace(job, out=str(out), overwrite=True).run())
     return digest(out)
 
 
@@ -257,6 +259,48 @@ def test_what_another_job_has_left_is_not_gone_on_from(
     assert "Calibrating" in seen and "Going on" not in seen
     is_told = "The texts have changed: beginning again" in seen
     assert is_told == (change is other_text)
+    assert digest(out) == expected and is_alone(out)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"gate": OFF, "most_bytes": 10**9},
+        {"bits_per_weight": 6.0},
+        {"pins": (Pin("attn_k", "Q8_0"),)},
+        {"profile": "any"},
+        {"bits_per_weight": 0.0, "recipe": "Q4_K_M", "keeps_types": True},
+    ],
+    ids=["gate", "size", "pins", "profile", "recipe"],
+)
+def test_what_was_found_out_does_for_other_settings(
+    job: ShrinkToSize, out: Path, tmp_path: Path, others: dict[str, object]
+) -> None:
+    """To the bytes that they give without it; the unfinished file is none of theirs."""
+    other = msgspec.structs.replace(job, **others)
+    expected = straight(other, tmp_path)
+    pause(job, "Shrinking", 0.9)
+    seen = stages(other)
+    assert not {"Letting it write", "Calibrating", "Finding out what matters"} & set(seen)
+    assert ("Trying types" in seen) == ("profile" in others)
+    assert "Shrinking" in seen and "Going on" not in seen
+    assert digest(out) == expected and is_alone(out)
+
+
+def test_folds_are_those_of_the_size(
+    job: ShrinkToSize, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They, their errors and what makes up for them: those of another size are none of its."""
+    folder = write_tiny_checkpoint(tmp_path / "Small", hidden=96, ffn=160, n_layers=1, n_heads=2)
+    monkeypatch.setattr(choice, "WORTH_FOLDING", 10.0)
+    monkeypatch.setitem(effort.EFFORTS, "balanced", msgspec.structs.replace(LITTLE, folds=True))
+    job = msgspec.structs.replace(job, source=str(folder), bits_per_weight=7.0)
+    expected = straight(job, tmp_path)
+    pause(msgspec.structs.replace(job, bits_per_weight=6.0), "Shrinking")
+    pause(job, "Shrinking")
+    pause(msgspec.structs.replace(job, bits_per_weight=6.0), "Shrinking")
+    again = {"Folding", "Trying types again", "Correcting"}
+    assert not again & set(stages(job))  # they are still there
     assert digest(out) == expected and is_alone(out)
 
 

@@ -23,11 +23,12 @@ from engine.errors import (
 from engine.jobs import Paused, Step, finish
 from engine.partial import Note
 from engine.quantize.choice import Pin
+from engine.quantize.gate import OFF
 from engine.quantize.shrink_to_size import Key, ShrinkToSize
-from engine.quantize.workbench import folder_of, workbench
+from engine.quantize.workbench import folder_of, read_key, workbench
 from engine.source import source_marks
 
-KEY = Key("model", "texts")
+KEY = Key("study", "texts", "result")
 
 
 def note_of(out: Path) -> Note | None:
@@ -128,8 +129,67 @@ def test_texts_are_told_apart_by_what_they_say(tiny_gguf: Path, tmp_path: Path) 
     assert msgspec.structs.replace(job, texts=(str(moved),)).key({}) == key
     text.write_text("Once upon a tide.")
     changed = job.key({})
-    assert changed.model == key.model and changed.texts != key.texts
-    assert msgspec.structs.replace(job, probes=True).key({}).model != key.model
+    assert changed == key._replace(texts=changed.texts) and changed.texts != key.texts
+
+
+@pytest.mark.parametrize(
+    ("others", "part"),
+    [
+        ({"effort": "best"}, "study"),
+        ({"judge_text": "judge.txt"}, "result"),
+        ({"gate": OFF}, "result"),
+        ({"profile": "any"}, "result"),
+        ({"n_threads": 3, "overwrite": True, "source": "x.gguf", "out": "y.gguf"}, ""),
+    ],
+)
+def test_what_depends_on_which_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: dict[str, object], part: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("judge.txt").write_text("Once upon a time.")
+    job = ShrinkToSize("model.gguf", "out.gguf", size_bytes=5)
+    key, other = job.key({}), msgspec.structs.replace(job, **others).key({})
+    changed = [name for name in Key._fields if getattr(key, name) != getattr(other, name)]
+    assert changed == [part] * bool(part)
+    assert job.key({"model.gguf": (1, 2)}).study != key.study
+
+
+RESULTS = (
+    "ours.gguf",
+    "ours.gguf.partial",
+    "ours.gguf.partial.json",
+    "stock-Q4_K_M.gguf",
+    "ours.judged.json",
+    "correction-0123456789abcdef.gguf.partial",
+)
+FOUND = (
+    "source.gguf",
+    "reading.gguf",
+    "statistics.gguf",
+    "statistics.gguf.kept",
+    "statistics.gguf.kept-7",
+    "own-words.tokens",
+    "matters.json",
+    "errors.json",
+    "correction-0123456789abcdef-0.npy",
+)
+
+
+def test_results_of_other_settings_go_and_what_was_found_out_stays(tmp_path: Path) -> None:
+    out = tmp_path / "out.gguf"
+    end_with(out, Paused())
+    for name in (*RESULTS, *FOUND):
+        (folder_of(out) / name).write_bytes(b"x")
+    for key, is_there in ((KEY, True), (KEY._replace(result="other"), False)):
+        with suppress(Paused), workbench(out, note_of(out), key) as bench:
+            assert not bench.has_new_texts and bench.load("found.json", float) == 1.5
+            assert all(bench.path(name).exists() for name in FOUND)
+            assert all(bench.path(name).exists() == is_there for name in RESULTS)
+            raise Paused
+        assert read_key(folder_of(out)) == key
+    other_study = KEY._replace(study="other", result="other")
+    with workbench(out, note_of(out), other_study) as bench:
+        assert {path.name for path in bench.folder.iterdir()} == {"job.json", "key", "lock"}
 
 
 def test_what_was_of_other_texts_goes_and_that_is_told(tmp_path: Path) -> None:
@@ -141,7 +201,7 @@ def test_what_was_of_other_texts_goes_and_that_is_told(tmp_path: Path) -> None:
     ):
         assert bench.has_new_texts and bench.load("found.json", float) is None
         raise Paused
-    other = KEY._replace(model="another", texts="others")
+    other = KEY._replace(study="another", texts="others")
     with workbench(out, note_of(out), other) as bench:
         assert not bench.has_new_texts
 
