@@ -173,7 +173,8 @@ class Calibrate(Job, frozen=True):
                 overwrite=self.overwrite,
             ) as sums:
                 snapshots = Snapshots(Path(self.out), key, is_wanted=self.can_go_on)
-                begun = yield from wait(thread.submit(snapshots.restore, sums), reading)
+                restoring = thread.submit(snapshots.restore, sums)
+                begun = yield from wait(restoring, reading, snapshots.interrupt)
                 for start in range(begun, len(chunks), n_together):
                     done = Progress("Calibrating", start * self.n_ctx, n_tokens, "tokens")
                     yield done
@@ -183,7 +184,8 @@ class Calibrate(Job, frozen=True):
                     yield from wait(future, done, collector.interrupt)
                     if snapshots.is_due:
                         read = min(len(chunks), start + n_together)
-                        yield from wait(thread.submit(snapshots.save, sums, read), done)
+                        saving = thread.submit(snapshots.save, sums, read)
+                        yield from wait(saving, done, snapshots.interrupt)
                 yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
         snapshots.remove()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,13 +135,18 @@ class Sums:
             and tally.n_sampled.keys() == self._n_sampled.keys()
         )
 
-    def restore(self, tally: Tally, copy: Path) -> None:
-        """Go on from `tally` and a `copy` of the file that was made with it; raises OSError."""
+    def restore(self, tally: Tally, copy: Path, is_stopped: Callable[[], bool]) -> None:
+        """Go on from `tally` and a `copy` of the file that was made with it.
+
+        Raises OSError, and CancelledError once it `is_stopped`: the sums are good for nothing then.
+        """
         import numpy as np
 
         with copy.open("rb") as file:
             at = 0
             while part := file.read(_COPY_BYTES):
+                if is_stopped():
+                    raise CancelledError
                 self._touch(len(part))
                 self._mapped[at : at + len(part)] = part
                 at += len(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo
 from engine.jobs import Progress, finish
 from engine.llama.model import load_model
+from engine.quantize import sensitivity
 from engine.quantize.allocate import Choice, Item, allocate
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.sensitivity import Group, Sensitivities, each_matters
@@ -51,6 +53,42 @@ def test_what_is_not_kept_is_read_again(
             little = usage._replace(free=n_chunks * n_scored * n_vocab * 4)
             monkeypatch.setattr(shutil, "disk_usage", lambda _, free=little: free)
             assert measured(source, group, tmp_path) == (expected, n_kept)
+
+
+class Watched(GgufFile):
+    """A model that counts how often it is read from to put weights back."""
+
+    n_reads = 0
+
+    def raw(self, tensor: TensorInfo, start: int, stop: int) -> memoryview:
+        self.n_reads += 1
+        return super().raw(tensor, start, stop)
+
+
+def test_weights_are_put_back_step_by_step_and_not_after_a_stop(
+    tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of large models that is gigabytes: a cancel would hang, and the model goes anyway."""
+    monkeypatch.setattr(sensitivity, "CHUNK_ELEMENTS", 2**14)
+    text = tmp_path / "text.txt"
+    text.write_text(WORDS * 20)
+    with GgufFile.open(tiny_gguf) as source, Watched.open(tiny_gguf) as loaded:
+        assert isinstance(loaded, Watched)
+        group = [tensor for tensor in source.tensors if "ffn_down" in tensor.name]
+        coarse = {tensor.name: GgmlType.Q3_K for tensor in group}
+        model = finish(load_model(tiny_gguf, is_copied=True))
+        chunks = split([text], model.vocabulary, None, N_CTX)[:2]
+        encoder = Encoder(None, Care(feedback=False))
+        runs = Sensitivities(source, loaded, model, chunks, encoder, 1, tmp_path)
+        with closing(runs):
+            finish(runs.read_original(STEP))
+            counts = [loaded.n_reads for _ in runs.measure(group, coarse, STEP)]
+            assert loaded.n_reads > 10
+            assert all(after - before <= 1 for before, after in pairwise(counts))
+            n_reads, steps = loaded.n_reads, runs.measure(group, coarse, STEP)
+            next(steps)
+            steps.close()
+            assert loaded.n_reads == n_reads
 
 
 def test_what_the_model_does_not_compute_with_is_told(tiny_gguf: Path, tmp_path: Path) -> None:

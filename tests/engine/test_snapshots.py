@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
-from engine.calibrate import snapshots
+from engine.calibrate import snapshots, sums
 from engine.calibrate.job import Calibrate, Calibrated
 from engine.jobs import Paused, Progress, Step, finish
+from engine.partial import partial_of
 from tests.engine.test_calibrate import write_mixture
 
 N_CTX, N_CHUNKS = 64, 8
@@ -106,3 +109,89 @@ def test_alone_it_leaves_nothing(tiny_gguf: Path, tmp_path: Path, text: Path) ->
     with pytest.raises(Paused):
         steps.throw(Paused())
     assert not list(out.parent.iterdir())
+
+
+def kept(out: Path) -> set[str]:
+    return {path.name for path in out.parent.glob("*.kept*")}
+
+
+def begun(model: Path, out: Path, text: Path) -> None:
+    """Three chunks are read, and kept."""
+    steps = job(model, out, text, can_go_on=True).run()
+    until(steps, 3)
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    assert kept(out) == {"out.gguf.kept", "out.gguf.kept-3"}
+
+
+def goes_on(model: Path, out: Path, text: Path) -> None:
+    """From the three chunks, to the bytes that it gives at once."""
+    straight = out.with_name("straight.gguf")
+    finish(job(model, straight, text).run())
+    assert until(job(model, out, text, can_go_on=True).run(), 3) == 3
+    finish(job(model, out, text, can_go_on=True).run())
+    assert out.read_bytes() == straight.read_bytes() and not kept(out)
+
+
+def test_a_stop_does_not_wait_for_a_slow_disk(
+    tiny_gguf: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy that is being made is given up; the one before it stays."""
+    out = tmp_path / "out.gguf"
+    begun(tiny_gguf, out, text)
+    with monkeypatch.context() as slowly:
+        slowly.setattr(snapshots, "PIECE_BYTES", 1 << 16)
+        slowly.setattr(os, "fsync", lambda _file: time.sleep(0.2))
+        steps = job(tiny_gguf, out, text, can_go_on=True).run()
+        while "out.gguf.kept-4" not in kept(out):
+            next(steps)
+        n_pieces = partial_of(out).stat().st_size >> 16
+        started = time.monotonic()
+        with pytest.raises(Paused):
+            steps.throw(Paused())
+        assert time.monotonic() - started < 0.2 * n_pieces / 3
+    assert kept(out) == {"out.gguf.kept", "out.gguf.kept-3"}
+    goes_on(tiny_gguf, out, text)
+
+
+def test_a_stop_does_not_wait_until_all_is_read_back(
+    tiny_gguf: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.gguf"
+    begun(tiny_gguf, out, text)
+    took = []
+    with monkeypatch.context() as slowly:
+        slowly.setattr(sums, "_COPY_BYTES", 1)
+        for stops_at in ("Reading the texts", "Calibrating"):
+            steps = job(tiny_gguf, out, text, can_go_on=True).run()
+            while not partial_of(out).exists():
+                next(steps)
+            started = time.monotonic()
+            while getattr(next(steps), "stage", "") != stops_at:
+                pass
+            with pytest.raises(Paused):
+                steps.throw(Paused())
+            took.append(time.monotonic() - started)
+    assert took[0] < took[1] / 3
+    goes_on(tiny_gguf, out, text)
+
+
+def test_a_full_disk_costs_nothing_that_was_kept(
+    tiny_gguf: Path, tmp_path: Path, text: Path
+) -> None:
+    """And the calibration itself goes on: its file has its room already."""
+    resource = pytest.importorskip("resource")
+    out = tmp_path / "out.gguf"
+    begun(tiny_gguf, out, text)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    steps = job(tiny_gguf, out, text, can_go_on=True).run()
+    until(steps, 3)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        until(steps, 6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    assert kept(out) == {"out.gguf.kept", "out.gguf.kept-3"}
+    goes_on(tiny_gguf, out, text)
