@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,17 +78,17 @@ class Making:
         self._effort = effort
         self._source = source
         self._bench = bench
+        self._times = bench.times
         self._care = Care(sweeps=effort.sweeps, refits=effort.refits)
         self._study = Study(source, bench, effort, job.n_threads)
         self._statistics: Statistics | None = None
         self._reference: Reference | None = None
         self._best: _Version | None = None
-        self._stages: list[Stage] = []
 
     def run(self) -> Generator[Step, None, Made]:
         """Make versions until one passes the gate, and choose the best of them."""
         job = self._job
-        with self._timed("calibration"):
+        with self._times.of("calibration"):
             self._statistics = yield from self._study.calibrate(
                 job.source, job.texts, job.statistics
             )
@@ -122,7 +120,7 @@ class Making:
     def _ours(self, budget: Budget) -> Generator[Step, None, list[_Version]]:
         """Our version in `budget`; and larger ones, as far as that is allowed, until one passes."""
         assert self._statistics
-        with self._timed("measuring"):
+        with self._times.of("measuring"):
             chooser = yield from Chooser.measure(
                 self._study,
                 self._source,
@@ -155,7 +153,7 @@ class Making:
         if quality is None:
             yield from self._write(name, path, chosen, care, encoder)
         if quality is None and self._job.judges:
-            with self._timed(f"judging ({name})"):
+            with self._times.of(f"judging ({name})"):
                 quality = yield from self._judge(path)
             self._bench.save(judged, quality)
         version = _Version(path, name, chosen, care, encoder, quality)
@@ -168,9 +166,9 @@ class Making:
         if path.exists():
             return
         if care.feedback and self._effort.correct_chunks:
-            with self._timed(f"correcting ({name})"):
+            with self._times.of(f"correcting ({name})"):
                 chosen = yield from self._study.corrected(chosen, care)
-        with self._timed(f"rounding ({name})"):
+        with self._times.of(f"rounding ({name})"):
             yield from write_model(
                 chosen.source,
                 chosen.plan,
@@ -234,7 +232,7 @@ class Making:
             failures=check(quality, job.gate) if quality else (),
             tensors=tuple(_line(tensor, best) for tensor in laid_out.tensors),
             settings=_settings(job),
-            stages=tuple(self._stages),
+            stages=tuple(Stage(*step) for step in self._times.steps.items()),
             versions={"snug": __version__, "llama.cpp": library().version},
             notes=self._notes(best, versions),
         )
@@ -262,12 +260,6 @@ class Making:
             n = sum(map(len, few.values()))
             notes.append(f"Few tokens of the calibration text went to {n:,} of the experts.")
         return tuple(notes)
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self._stages.append(Stage(name, time.monotonic() - started))
 
 
 def _line(tensor: TensorInfo, version: _Version) -> TensorLine:

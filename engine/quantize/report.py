@@ -48,7 +48,7 @@ class TensorLine(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A step of the work and how long it took."""
+    """A step of the work and how long it took, in all sessions together."""
 
     name: str
     seconds: float

@@ -37,7 +37,8 @@ class ShrunkToSize(msgspec.Struct, frozen=True):
     """A model before and after; `source_bytes` is its size as a GGUF file of the source's types.
 
     `kept` says which version was kept ("ours" or "stock Q4_K_M"), `quality` how like the original
-    it is, and `failures` what it does not reach. The rest is in the report beside it.
+    it is, and `failures` what it does not reach. `seconds` are those of all sessions. The rest is
+    in the report beside it.
     """
 
     path: str
@@ -149,7 +150,7 @@ class ShrinkToSize(Job, frozen=True):
                 if bench.has_new_texts:
                     yield Progress("The texts have changed: beginning again", 0, None, "bytes")
                 made = yield from self._make(source, effort, bench)
-                return self._finish(source, made, started)
+                return self._finish(source, made, bench.times.before + time.monotonic() - started)
         finally:
             source.close()
 
@@ -164,7 +165,7 @@ class ShrinkToSize(Job, frozen=True):
         finally:
             making.close()
 
-    def _finish(self, source: ModelSource, made: Made, started: float) -> ShrunkToSize:
+    def _finish(self, source: ModelSource, made: Made, seconds: float) -> ShrunkToSize:
         from engine.gguf import gguf_size_bytes
         from engine.output import publish
         from engine.quantize.report import write_report
@@ -181,7 +182,7 @@ class ShrinkToSize(Job, frozen=True):
             source_bytes=source_bytes,
             size_bytes=report.size_bytes,
             bits_per_weight=report.bits_per_weight,
-            seconds=time.monotonic() - started,
+            seconds=seconds,
             quality=report.quality,
             failures=report.failures,
         )

@@ -13,6 +13,7 @@ import logging
 import shutil
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from engine.errors import (
 from engine.files import as_write_error, bytes_on_disk, lock, make_folder, replace_bytes
 from engine.partial import MAX_NOTE_BYTES, Note, release_on_windows
 from engine.quantize.shrink_to_size import Key, ShrinkToSize
+from engine.quantize.times import Taken, Times
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ WORK = ".shrink-"
 KEPT = "What was found out so far is kept: the same shrink goes on from there."
 NOTE, KEY, LOCK = "job.json", "key", "lock"
 MODEL, READING, STATISTICS = "source.gguf", "reading.gguf", "statistics.gguf"
-JUDGED = ".judged.json"
+JUDGED, TIMES = ".judged.json", "times.json"
 
 
 class Workbench:
@@ -52,6 +54,7 @@ class Workbench:
         self._note = note
         self.has_new_texts = has_new_texts
         """Whether something was left by the same job, but for texts that say another thing now."""
+        self.times = Times(self.load(TIMES, Taken) or Taken(), partial(self._write, TIMES))
 
     def note(self, size_bytes: int) -> Note | None:
         """The note of a file of `size_bytes` that is written here, to go on with it."""
@@ -70,6 +73,10 @@ class Workbench:
 
     def save(self, name: str, value: object) -> None:
         """Raises StorageError and its kin."""
+        self._write(name, value)
+        self.times.save_now_and_then()
+
+    def _write(self, name: str, value: object) -> None:
         replace_bytes(self.path(name), msgspec.json.encode(value))
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
@@ -33,13 +34,13 @@ from engine.library import Library
 from engine.llama.evaluate import Evaluator
 from engine.llama.model import Model
 from engine.partial import partial_of
-from engine.quantize import choice, effort
+from engine.quantize import choice, effort, times
 from engine.quantize.choice import Pin
 from engine.quantize.effort import Effort
 from engine.quantize.gate import OFF
 from engine.quantize.plan import plan
 from engine.quantize.recipe import find_recipe
-from engine.quantize.report import report_path
+from engine.quantize.report import read_report, report_path
 from engine.quantize.room import statistics_bytes
 from engine.quantize.shrink import Shrink
 from engine.quantize.shrink_to_size import ShrinkToSize, ShrunkToSize
@@ -209,6 +210,43 @@ def test_paused_in_each_stage_it_goes_on_to_the_same_bytes(
     assert not set(seen) & {*STAGES} - {"Shrinking"}
     assert "Going on" in seen
     assert digest(out) == expected and is_alone(out)
+
+
+def test_the_times_are_those_of_all_sessions(
+    job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that was killed too, as far as it has kept them."""
+    monkeypatch.setattr(times, "EVERY_S", 0.0)
+    for stage in ("Calibrating", "Trying types", "Shrinking"):
+        steps = begin(job, stage, 0.5)
+        time.sleep(0.4)
+        next(steps)
+        with pytest.raises(Paused):
+            steps.throw(Paused())
+    steps = begin(job, "Shrinking")
+    kept = msgspec.json.decode((folder_of(out) / "times.json").read_bytes(), type=times.Taken)
+    assert kept.seconds > 1.2 and kept.steps.keys() >= {"calibration", "measuring"}
+    with pytest.raises(Paused):
+        steps.throw(Paused())
+    done = finish(job.run())
+    report = read_report(out)
+    assert report is not None
+    took = {stage.name: stage.seconds for stage in report.stages}
+    names = ["calibration", "measuring", "correcting (ours)", "rounding (ours)"]
+    assert list(took) == names == [stage.name for stage in report.stages]
+    assert all(took[name] >= 0.4 for name in names if name != "correcting (ours)")
+    assert sum(took.values()) <= done.seconds
+
+
+def test_the_times_of_a_kill_are_kept_along_the_way(
+    job: ShrinkToSize, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(times, "EVERY_S", 0.0)
+    steps = begin(job, "Trying types", 0.5)
+    kept = msgspec.json.decode((folder_of(out) / "times.json").read_bytes(), type=times.Taken)
+    assert list(kept.steps) == ["calibration", "measuring"]
+    assert 0 < sum(kept.steps.values()) < kept.seconds
+    steps.close()
 
 
 def test_a_cancel_leaves_nothing(job: ShrinkToSize, out: Path) -> None:
