@@ -60,8 +60,8 @@ class Wine:
         self._debian.run("/usr/lib/wine/wineserver64", "-w", HOME=HOME)
 
     def end(self) -> None:
-        """Ends what Wine leaves running, so that its folder can be removed."""
-        self._debian.run("/usr/lib/wine/wineserver64", "-k", HOME=HOME)
+        """Ends what Wine leaves running, if anything, so that its folder can be removed."""
+        self._debian.run("sh", "-c", "/usr/lib/wine/wineserver64 -k || true", HOME=HOME)
 
     def _finish(self, *command: str) -> subprocess.CompletedProcess[str]:
         with self._begin(*command) as process:
