@@ -139,7 +139,8 @@ class _Transfer:
         finally:
             self._stop.set()
             for answer in list(self._answers.values()):
-                with contextlib.suppress(RuntimeError, OSError):  # it has ended by itself
+                # It may have ended by itself, or do so meanwhile in its own thread.
+                with contextlib.suppress(RuntimeError, ValueError, TypeError, OSError):
                     answer.shutdown()
             for thread in self._threads:
                 thread.join(STOP_S)
