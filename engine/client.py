@@ -279,6 +279,7 @@ class Worker:
         reason = explain_death(exit_status, list(self.log_tail))
         with self._lock:
             self._death = reason
+            was_stopped = self._stopping  # who hears of a failed call may stop it now
             open_calls = list(self._calls.values())
             self._calls.clear()
         self._close_stdin()
@@ -294,7 +295,7 @@ class Worker:
         has_crashed = is_fault and not blames_model(list(self.log_tail))
         gpu_modules.hear_of_end(self.pid, has_crashed=has_crashed)
         if self._on_exit:
-            self._on_exit(None if self._stopping else reason)
+            self._on_exit(None if was_stopped else reason)
 
 
 def _not_text(job: Any, error: UnicodeEncodeError) -> EngineError:
