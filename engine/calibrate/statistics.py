@@ -140,7 +140,9 @@ class Statistics:
         counts = self.n_tokens(tensor)
         self._require(info, (info.shape[0], info.shape[1], len(counts)))
         n_cols, n = info.shape[1], int(counts[i_matrix])
-        own = [block / np.float32(max(n, 1)) for block in self._outer(info, i_matrix)]
+        own = self._outer(info, i_matrix)
+        for block in own:
+            np.divide(block, np.float32(max(n, 1)), out=block)
         if len(counts) == 1 or n >= n_cols:
             return own
         pooled = self._pooled_blocks(name, info, int(counts.sum()))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from concurrent.futures import Future
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -52,14 +54,25 @@ class _Kept(NamedTuple):
 class Encoder:
     """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time.
 
-    `n_threads` prepare what all the rows of a matrix need, while whoever has such rows waits.
+    `n_threads` prepare what all the rows of a matrix need, while whoever has such rows waits. What
+    the next one of the tensors `coming` needs is prepared while the rows of one are encoded, or
+    part of the cores would have nothing to do at each: `close` it at the end.
     """
 
-    def __init__(self, statistics: InputStatistics | None, care: Care, n_threads: int = 1) -> None:
+    def __init__(
+        self,
+        statistics: InputStatistics | None,
+        care: Care,
+        n_threads: int = 1,
+        coming: Sequence[str] = (),
+    ) -> None:
         self._statistics = statistics
         self._care = care
         self._n_threads = n_threads
+        self._next = _next_inputs(statistics, coming) if statistics else {}
         self._lock = threading.Lock()
+        # One thread: the statistics are read by one at a time.
+        self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
         self._kept: dict[str, dict[int, _Kept]] = {}  # by tensor and first row: some come twice
 
@@ -79,12 +92,16 @@ class Encoder:
         n_ours = 0
         for i_matrix, part in parts(tensor, start, start + len(rows)):
             importance = None if importances is None else importances[i_matrix]
-            kept, stock = self._encode(tensor.name, i_matrix, target, rows[part], importance)
+            kept, stock = self._encode(tensor, i_matrix, target, rows[part], importance)
             stored[part] = kept
             n_ours += 0 if kept is stock else int((kept != stock).any(axis=1).sum())
         with self._lock:
             self._kept.setdefault(tensor.name, {})[start] = _Kept(len(rows), n_ours)
         return stored
+
+    def close(self) -> None:
+        """Wait for what is being prepared."""
+        self._preparing.shutdown(cancel_futures=True)
 
     def share_of_ours(self, tensor: TensorInfo) -> float | None:
         """The share of the rows of `tensor` that are not as ggml has them; None if not all came."""
@@ -124,7 +141,7 @@ class Encoder:
 
     def _encode(
         self,
-        name: str,
+        tensor: TensorInfo,
         i_matrix: int,
         target: GgmlType,
         rows: NDArray[np.float32],
@@ -139,14 +156,14 @@ class Encoder:
         if importance is None or not self._care.feedback or target not in SCALAR_TYPES:
             return stock, stock
         assert self._statistics  # it has told the importance
-        columns = self._columns(name, i_matrix)
+        columns = self._columns(tensor, i_matrix)
         if not columns:
             return stock, stock
         ours = np.concatenate(
             [self._round(target, rows, stock, importance, one) for one in columns],
             axis=1,
         )
-        held_out = self._statistics.held_out(name, i_matrix)
+        held_out = self._statistics.held_out(tensor.name, i_matrix)
         if held_out is None or not len(held_out):
             return ours, stock
         return keep_better(target, rows, ours, stock, held_out), stock
@@ -171,26 +188,37 @@ class Encoder:
             target, rows, stock[:, places], one.curvature, sweeps=sweeps, refits=refits
         )
 
-    def _columns(self, name: str, i_matrix: int) -> list[_Columns]:
+    def _columns(self, tensor: TensorInfo, i_matrix: int) -> list[_Columns]:
         """The curvatures of a matrix; computed once, while other threads that want it wait."""
+        with self._lock:
+            future = self._begin(tensor.name, i_matrix)
+            if i_matrix + 1 == n_matrices(tensor) and (coming := self._next.get(tensor.name)):
+                self._begin(coming, 0)
+        return future.result()
+
+    def _begin(self, name: str, i_matrix: int) -> Future[list[_Columns]]:
         assert self._statistics
         key = (self._statistics.shared_input(name), i_matrix)
-        with self._lock:
-            future = self._curvatures.get(key)
-            is_new = future is None
-            if future is None:
-                future = self._curvatures[key] = Future()
-                if len(self._curvatures) > MOST_CURVATURES:
-                    self._curvatures.popitem(last=False)
-            self._curvatures.move_to_end(key)
-            if is_new:  # under the lock: the statistics are read by one thread at a time
-                try:
-                    future.set_result(
-                        _curvatures(self._statistics, name, i_matrix, self._n_threads)
-                    )
-                except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
-                    future.set_exception(error)
-        return future.result()
+        future = self._curvatures.get(key)
+        if future is None:
+            future = self._preparing.submit(
+                _curvatures, self._statistics, name, i_matrix, self._n_threads
+            )
+            self._curvatures[key] = future
+            if len(self._curvatures) > MOST_CURVATURES:
+                self._curvatures.popitem(last=False)
+        self._curvatures.move_to_end(key)
+        return future
+
+
+def _next_inputs(statistics: InputStatistics, coming: Sequence[str]) -> dict[str, str]:
+    """For each of the tensors `coming` the first one after it that has another input."""
+    found: dict[str, str] = {}
+    for name, after in reversed(list(pairwise(coming))):
+        is_same = statistics.shared_input(name) == statistics.shared_input(after)
+        if coming_up := found.get(after, "") if is_same else after:
+            found[name] = coming_up
+    return found
 
 
 def _require_numbers(tensor: TensorInfo, rows: NDArray[np.float32]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -148,7 +149,12 @@ class Making:
         """
         path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
         judged = f"{path.stem}{JUDGED}"
-        encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores())
+        coming = [
+            new.name
+            for old, new in zip(chosen.plan.sources, chosen.plan.tensors, strict=True)
+            if new.type is not old.type and not new.type.is_float
+        ]
+        encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores(), coming)
         quality = self._bench.load(judged, QualityReport) if self._job.judges else None
         if quality is None:
             yield from self._write(name, path, chosen, care, encoder)
@@ -168,7 +174,7 @@ class Making:
         if care.feedback and self._effort.correct_chunks:
             with self._times.of(f"correcting ({name})"):
                 chosen = yield from self._study.corrected(chosen, care)
-        with self._times.of(f"rounding ({name})"):
+        with self._times.of(f"rounding ({name})"), closing(encoder):
             yield from write_model(
                 chosen.source,
                 chosen.plan,

@@ -72,6 +72,8 @@ class Curvature(msgspec.Struct, frozen=True):
     ) -> Curvature:
         """Prepare E[x x^T] over `n_tokens`, [n, n] or its diagonal blocks [n_blocks, n, n].
 
+        It is symmetric, but for rounding.
+
         `DAMPING` is added to the diagonal (GPTQ, arXiv 2210.17323, section 3.3); of fewer than
         `ENOUGH_TOKENS` for each column as many times more as they are fewer, and ten times as much
         as long as the factor does not exist. Columns that no token used count as little as that.
@@ -83,7 +85,8 @@ class Curvature(msgspec.Struct, frozen=True):
         n = blocks.shape[-1]
         diagonal = np.diagonal(blocks, axis1=1, axis2=2).astype(np.float64)
         mean = float(diagonal.mean())
-        if not np.isfinite(blocks).all() or diagonal.min(initial=0) < 0:
+        extremes = blocks.min(initial=0), blocks.max(initial=0)  # NaN if there is one
+        if not np.isfinite(extremes).all() or diagonal.min(initial=0) < 0:
             raise EngineError(
                 "The calibration statistics are damaged.", hint="Calibrate the model again."
             )
@@ -96,7 +99,8 @@ class Curvature(msgspec.Struct, frozen=True):
             np.empty(blocks.shape[:2], np.float32),
         )
         for i, block in enumerate(blocks):
-            curvature._factor(i, block / np.float32(unit), damping, n_threads)
+            np.divide(block, np.float32(unit), out=curvature.moment[i])
+            curvature._factor(i, damping, n_threads)
         return curvature
 
     @classmethod
@@ -138,7 +142,7 @@ class Curvature(msgspec.Struct, frozen=True):
         solved[order] = x
         return np.ascontiguousarray(solved.T)
 
-    def _factor(self, i: int, moment: NDArray[np.float32], damping: float, n_threads: int) -> None:
+    def _factor(self, i: int, damping: float, n_threads: int) -> None:
         import numpy as np
 
         from engine import _native
@@ -146,8 +150,6 @@ class Curvature(msgspec.Struct, frozen=True):
         damped, order, feedback, pivots = (
             part[i] for part in (self.moment, self.order, self.feedback, self.pivots)
         )
-        np.add(moment, moment.T, out=damped)
-        damped *= np.float32(0.5)
         diagonal = np.diagonal(damped).copy()
         order[:] = np.argsort(-diagonal, kind="stable")
         while damping < MOST_DAMPING:

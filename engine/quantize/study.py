@@ -279,7 +279,7 @@ class Study:
             for tensor in tensors
         }
         n_threads = self._n_threads or n_cores()
-        encoder = Encoder(statistics, care, n_threads)
+        encoder = Encoder(statistics, care, n_threads, [tensor.name for tensor in tensors])
 
         def measure(one: tuple[TensorInfo, GgmlType]) -> float:
             rows = self._effort.sample_rows
@@ -294,7 +294,7 @@ class Study:
         ]
         n_left = Counter(tensor.name for tensor, _ in unknown)
         errors: dict[str, float] = {}
-        with threads(n_threads, "types") as pool:
+        with closing(encoder), threads(n_threads, "types") as pool:
             for (tensor, target), future in in_order(pool, measure, unknown, n_threads + 1):
                 done = Progress(stage, len(tensors) - len(n_left), len(tensors), "tensors")
                 yield done

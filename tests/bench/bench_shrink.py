@@ -7,9 +7,8 @@ Llama models of random BF16 weights, shrunk by `snug-engine shrink` as a process
 the system takes back when it needs room. The gate lets pass what random weights become.
 
 Each stage is then scaled to Llama 3 8B by how its work grows (`STAGES`). On 8 cores it takes an
-eighth of its processor seconds, but for what one thread does alone: of a stage of T seconds on n
-threads and P of the processor that is (n T - P) / (n - 1), waiting for the disk included. Others
-who use the machine meanwhile make that more.
+eighth of its processor seconds, but for what one thread does alone while the others wait, for it or
+for the disk: that is how long cores had nothing to do, by how many they were.
 """
 
 from __future__ import annotations
@@ -84,8 +83,11 @@ SHAPES = {
 
 
 class Stage(NamedTuple):
+    """What a stage took; `idle_seconds` are those of all cores that its threads could have used."""
+
     seconds: float
     processor_seconds: float
+    idle_seconds: float
     own_bytes: int
     all_bytes: int
 
@@ -130,11 +132,11 @@ def write_random(shape: Shape, path: Path) -> None:
             normal = np.roll(normal, 4099)
 
 
-def run(command: list[str]) -> dict[str, Stage]:
+def run(command: list[str], n_threads: int) -> dict[str, Stage]:
     """Each stage that the process names on its standard error, with what it took."""
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    watch = Watch(psutil.Process(process.pid))
+    watch = Watch(psutil.Process(process.pid), n_threads)
     for line in process.stderr:
         if line.strip() in STAGES:
             watch.begin(line.strip())
@@ -146,20 +148,21 @@ def run(command: list[str]) -> dict[str, Stage]:
 class Watch:
     """Samples a process and its children in a thread of its own."""
 
-    def __init__(self, process: psutil.Process) -> None:
+    def __init__(self, process: psutil.Process, n_threads: int) -> None:
         self._process = process
+        self._n_spare = max(0, (psutil.cpu_count() or 1) - n_threads)
         self._stages: dict[str, Stage] = {}
         self._lock = threading.Lock()
         self._peak = (0, 0)
         self._processor_s = 0.0
-        self._begun = "Starting", time.monotonic(), 0.0
+        self._begun = "Starting", *self._clocks()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
 
     def begin(self, stage: str) -> None:
         with self._lock:
             self._note()
-            self._begun = stage, time.monotonic(), self._processor_s
+            self._begun = stage, *self._clocks()
             self._peak = (0, 0)
 
     def end(self) -> dict[str, Stage]:
@@ -167,17 +170,19 @@ class Watch:
         self.begin("")
         return self._stages
 
+    def _clocks(self) -> tuple[float, float, float]:
+        """Seconds: the time, those of the processes, and those in which a core did nothing."""
+        cores = psutil.cpu_times()
+        return time.monotonic(), self._processor_s, cores.idle + getattr(cores, "iowait", 0.0)
+
     def _note(self) -> None:
-        name, began, processor_s = self._begun
-        took = time.monotonic() - began, self._processor_s - processor_s
-        print(f"{name}: {took[0]:.1f} s, {took[1]:.1f} processor s, {self._peak[0] / 1e6:.0f} MB")
-        old = self._stages.get(name, Stage(0, 0, 0, 0))
-        self._stages[name] = Stage(
-            old.seconds + took[0],
-            old.processor_seconds + took[1],
-            max(old.own_bytes, self._peak[0]),
-            max(old.all_bytes, self._peak[1]),
-        )
+        name, *began = self._begun
+        took, processor_s, idle_s = (b - a for a, b in zip(began, self._clocks(), strict=True))
+        idle_s = max(0.0, idle_s - self._n_spare * took)
+        own, everything = self._peak
+        stage = Stage(took, processor_s, idle_s, own, everything)
+        print(f"{name}: {took:.1f} s, {processor_s:.1f} processor s, {own / 1e6:.0f} MB")
+        self._stages[name] = together(self._stages.get(name, NOTHING), stage)
 
     def _sample(self) -> None:
         while self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE:
@@ -195,6 +200,20 @@ class Watch:
                 self._processor_s = max(self._processor_s, processor_s)
                 self._peak = max(self._peak[0], own), max(self._peak[1], everything)
             time.sleep(SAMPLE_S)
+
+
+NOTHING = Stage(0, 0, 0, 0, 0)
+
+
+def together(a: Stage, b: Stage) -> Stage:
+    """One after the other."""
+    return Stage(
+        a.seconds + b.seconds,
+        a.processor_seconds + b.processor_seconds,
+        a.idle_seconds + b.idle_seconds,
+        max(a.own_bytes, b.own_bytes),
+        max(a.all_bytes, b.all_bytes),
+    )
 
 
 def n_read(shape: Shape, n_chunks: int) -> float:
@@ -280,10 +299,7 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
 
 def on_8_cores(stage: Stage, n_threads: int) -> float:
     """Seconds: those of one thread alone, and an eighth of the others."""
-    if n_threads == 1:
-        return stage.processor_seconds / N_CORES
-    alone = (n_threads * stage.seconds - stage.processor_seconds) / (n_threads - 1)
-    alone = min(stage.seconds, max(0.0, alone))
+    alone = min(stage.seconds, stage.idle_seconds / (n_threads - 1)) if n_threads > 1 else 0.0
     return alone + max(0.0, stage.processor_seconds - alone) / N_CORES
 
 
@@ -299,9 +315,9 @@ def report(
     print(
         f"\n{shape.n_parameters / 1e6:,.0f} million parameters, {efforts[0]}\n8 B: {efforts[1]}\n"
     )
-    print("| stage | s | processor s | own, MB | all, MB | 8 B, processor s | on 8 cores, s |")
-    print("|---|---|---|---|---|---|---|")
-    total = Stage(0, 0, 0, 0)
+    print("| stage | s | processor s | idle | own, MB | all, MB | 8 B, processor s | on 8 cores |")
+    print("|---|---|---|---|---|---|---|---|")
+    total = NOTHING
     total_of_8b = (0.0, 0.0)
     for name, stage in stages.items():
         work = STAGES[name]
@@ -309,12 +325,7 @@ def report(
         times = work(large, efforts[1]) / here if here else 0
         of_8b = stage.processor_seconds * times, on_8_cores(stage, n_threads) * times
         total_of_8b = total_of_8b[0] + of_8b[0], total_of_8b[1] + of_8b[1]
-        total = Stage(
-            total.seconds + stage.seconds,
-            total.processor_seconds + stage.processor_seconds,
-            max(total.own_bytes, stage.own_bytes),
-            max(total.all_bytes, stage.all_bytes),
-        )
+        total = together(total, stage)
         row(name, stage, of_8b)
     row("all", total, total_of_8b)
     beyond = total.all_bytes - source_bytes
@@ -323,7 +334,7 @@ def report(
 
 def row(name: str, stage: Stage, of_8b: tuple[float, float]) -> None:
     own, mapped = (f"{n / 1e6:,.0f}" for n in (stage.own_bytes, stage.all_bytes))
-    times = f"{stage.seconds:,.1f} | {stage.processor_seconds:,.1f}"
+    times = f"{stage.seconds:,.1f} | {stage.processor_seconds:,.1f} | {stage.idle_seconds:,.1f}"
     print(f"| {name} | {times} | {own} | {mapped} | {of_8b[0]:,.0f} | {of_8b[1]:,.0f} |")
 
 
@@ -344,7 +355,7 @@ def main() -> None:
         command = [sys.executable, "-m", "engine", "shrink", str(model), "--out", str(out)]
         command += ["--bpw", str(args.bpw), "--effort", args.effort, "-t", str(args.threads)]
         command += ["--gate", ANYTHING]
-        stages = run(command)
+        stages = run(command, args.threads)
         print(f"{out.stat().st_size / 1e6:,.0f} MB")
     report(shape, args.effort, args.threads, source_bytes, stages)
 

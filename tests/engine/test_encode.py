@@ -49,6 +49,42 @@ def test_without_feedback_none_is_ours(rows: np.ndarray, inputs: Inputs) -> None
         assert encoder.share_of_ours(TENSOR) == 0
 
 
+class Watched(Inputs):
+    """Notes of which tensors the second moments are asked for."""
+
+    asked: list[str]
+
+    def __init__(self, inputs: dict[str, np.ndarray]) -> None:
+        super().__init__(inputs)
+        self.asked = []
+
+    def second_moment_blocks(self, tensor: str, i_matrix: int = 0) -> list[np.ndarray] | None:
+        self.asked.append(tensor)
+        return super().second_moment_blocks(tensor, i_matrix)
+
+
+def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
+    names = ["a", "b", "c"]
+    tensors = [TensorInfo(name, (96, 20), GgmlType.F32) for name in names]
+    random = np.random.default_rng(3)
+    seen = {name: random.normal(size=(1, 60, 96)).astype(np.float32) for name in names}
+    rows = random.normal(size=(20, 96)).astype(np.float32)
+
+    watched = Watched(seen)
+    encoder = Encoder(watched, Care(), coming=names)
+    first = encoder.encode(tensors[0], GgmlType.Q4_0, rows, 0)
+    encoder.close()
+    assert watched.asked == ["a", "b"]
+
+    encoder = Encoder(watched, Care(), coming=names)
+    stored = [encoder.encode(tensor, GgmlType.Q4_0, rows, 0) for tensor in tensors]
+    encoder.close()
+    assert watched.asked[2:] == names  # each once
+    alone = [Encoder(Inputs(seen), Care()).encode(t, GgmlType.Q4_0, rows, 0) for t in tensors]
+    assert np.array_equal(stored, alone)
+    assert np.array_equal(first, alone[0])
+
+
 @pytest.mark.parametrize(
     ("share", "words"),
     [
