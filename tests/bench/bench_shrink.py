@@ -269,6 +269,11 @@ def correcting(shape: Shape, effort: Effort) -> float:
     return n_read(shape, effort.correct_chunks) * (4 * shape.n_layers + 1)
 
 
+def judging(shape: Shape, effort: Effort) -> float:
+    """Each of the two models reads so many."""
+    return n_read(shape, effort.judge_chunks)
+
+
 def alike(_shape: Shape, _effort: Effort) -> float:
     """The same for each model."""
     return 1.0
@@ -292,7 +297,8 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
     "Trying types": trying,
     "Correcting": correcting,
     "Shrinking": shrinking,
-    "Comparing": lambda shape, effort: n_read(shape, 2 * effort.judge_chunks),
+    "Reading the text": judging,
+    "Comparing": judging,
 }
 """The work of each stage, in operations of some kind."""
 
