@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from engine.source import ModelSource
 
 
+TOKENS_AS_ONE = 30
+"""Of how many tokens as much is believed as of one in the rounding: what is fitted is a small
+difference, and what it has by chance is fitted too (docs/quantization.md, The second round)."""
+
+
 class Moments:
     """What is summed up of one input, `n_cols` wide, in the original and in the rounded model."""
 
@@ -48,12 +53,12 @@ class Moments:
         self._n += len(rounded)
 
     def correction(self) -> NDArray[np.float32]:
-        """Return E[(x - y) y^T] E[y y^T]^-1, damped as for the rounding, [n_cols, n_cols]."""
+        """Return E[(x - y) y^T] E[y y^T]^-1, damped as for few tokens, [n_cols, n_cols]."""
         import numpy as np
 
         upper = np.triu(self._rounded)
         moment = (upper + np.triu(upper, 1).T) / np.float32(self._n)
-        curvature = Curvature.of(moment, self._n, self._n_threads)
+        curvature = Curvature.of(moment, self._n / TOKENS_AS_ONE, self._n_threads)
         unit = np.float32(max(1e-30, np.diagonal(moment).mean()))
         return curvature.solve(self._lost / (np.float32(self._n) * unit), self._n_threads)
 
