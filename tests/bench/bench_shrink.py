@@ -1,6 +1,7 @@
 """Processor seconds and memory of a shrink to a size, by model size, and what 8 B would take.
 
     python tests/bench/bench_shrink.py --size 100M [--bpw 4.5] [--effort balanced] [--folder DIR]
+        [--as-8b]
 
 Llama models of random BF16 weights, shrunk by `snug-engine shrink` as a process, with its children.
 "Own" memory is what the processes asked for; "all" counts pages of files that they read too, which
@@ -8,7 +9,8 @@ the system takes back when it needs room. The gate lets pass what random weights
 
 Each stage is then scaled to Llama 3 8B by how its work grows (`STAGES`). On 8 cores it takes an
 eighth of its processor seconds, but for what one thread does alone while the others wait, for it or
-for the disk: that is how long cores had nothing to do, by how many they were.
+for the disk: that is how long cores had nothing to do, by how many they were. With `--as-8b` the
+model gets the effort that one of 8 billion weights gets, so that little is left to scale.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +33,7 @@ from engine.calibrate.inputs import Input
 from engine.ggml_types import GgmlType
 from engine.gguf import write_gguf
 from engine.gguf_values import TensorInfo, Value
-from engine.quantize.effort import EFFORTS, Effort, EffortName, effort_for
+from engine.quantize.effort import EFFORTS, Effort, effort_for
 from engine.source import open_source
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -90,6 +92,17 @@ class Stage(NamedTuple):
     idle_seconds: float
     own_bytes: int
     all_bytes: int
+
+
+AS_8B = """
+import sys
+from engine.cli import main
+from engine.quantize import effort
+name, n_parameters, *words = sys.argv[1:]
+effort.EFFORTS[name] = effort.effort_for(name, int(n_parameters))
+sys.exit(main(words))
+"""
+"""snug-engine with another effort: called with its name and how many weights it is to be for."""
 
 
 def write_random(shape: Shape, path: Path) -> None:
@@ -311,13 +324,13 @@ def on_8_cores(stage: Stage, n_threads: int) -> float:
 
 def report(
     shape: Shape,
-    effort_name: EffortName,
+    efforts: Sequence[Effort],
     n_threads: int,
     source_bytes: int,
     stages: dict[str, Stage],
 ) -> None:
+    """Print what `shape` took with the first of `efforts`, and 8 B would with the second."""
     large = SHAPES["8B"]
-    efforts = [effort_for(effort_name, one.n_parameters) for one in (shape, large)]
     print(
         f"\n{shape.n_parameters / 1e6:,.0f} million parameters, {efforts[0]}\n8 B: {efforts[1]}\n"
     )
@@ -349,21 +362,28 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SHAPES), default="100M")
     parser.add_argument("--bpw", type=float, default=4.5)
     parser.add_argument("--effort", choices=list(EFFORTS), default="balanced")
+    parser.add_argument("--as-8b", action="store_true", help="with the effort that 8 B gets")
     parser.add_argument("--threads", type=int, default=2, help="more than are free only wait")
     parser.add_argument("--folder", type=Path, help="where to work")
     args = parser.parse_args()
     shape = SHAPES[args.size]
+    n_of_8b = SHAPES["8B"].n_parameters
+    efforts = [effort_for(args.effort, n) for n in (shape.n_parameters, n_of_8b)]
+    engine = ["-m", "engine"]
+    if args.as_8b:
+        efforts = [efforts[1]] * 2
+        engine = ["-c", AS_8B, args.effort, str(n_of_8b)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         model, out = Path(folder) / "random.gguf", Path(folder) / "out.gguf"
         write_random(shape, model)
         source_bytes = model.stat().st_size
         print(f"{args.size}: {source_bytes / 1e6:,.0f} MB")
-        command = [sys.executable, "-m", "engine", "shrink", str(model), "--out", str(out)]
+        command = [sys.executable, *engine, "shrink", str(model), "--out", str(out)]
         command += ["--bpw", str(args.bpw), "--effort", args.effort, "-t", str(args.threads)]
         command += ["--gate", ANYTHING]
         stages = run(command, args.threads)
         print(f"{out.stat().st_size / 1e6:,.0f} MB")
-    report(shape, args.effort, args.threads, source_bytes, stages)
+    report(shape, efforts, args.threads, source_bytes, stages)
 
 
 if __name__ == "__main__":
