@@ -96,13 +96,18 @@ class Stage(NamedTuple):
 
 AS_8B = """
 import sys
-from engine.cli import main
+from engine.cli.progress import ProgressBar
+from engine.jobs import finish
 from engine.quantize import effort
-name, n_parameters, *words = sys.argv[1:]
+from engine.quantize.gate import OFF
+from engine.quantize.shrink_to_size import ShrinkToSize
+source, out, bpw, name, n_threads, n_parameters = sys.argv[1:]
 effort.EFFORTS[name] = effort.effort_for(name, int(n_parameters))
-sys.exit(main(words))
+job = ShrinkToSize(source, out, bits_per_weight=float(bpw), effort=name, gate=OFF,
+    n_threads=int(n_threads))
+finish(job.run(), ProgressBar(sys.stderr).show)
 """
-"""snug-engine with another effort: called with its name and how many weights it is to be for."""
+"""A shrink with the effort that another number of weights gets."""
 
 
 def write_random(shape: Shape, path: Path) -> None:
@@ -369,18 +374,21 @@ def main() -> None:
     shape = SHAPES[args.size]
     n_of_8b = SHAPES["8B"].n_parameters
     efforts = [effort_for(args.effort, n) for n in (shape.n_parameters, n_of_8b)]
-    engine = ["-m", "engine"]
-    if args.as_8b:
-        efforts = [efforts[1]] * 2
-        engine = ["-c", AS_8B, args.effort, str(n_of_8b)]
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         model, out = Path(folder) / "random.gguf", Path(folder) / "out.gguf"
         write_random(shape, model)
         source_bytes = model.stat().st_size
         print(f"{args.size}: {source_bytes / 1e6:,.0f} MB")
-        command = [sys.executable, *engine, "shrink", str(model), "--out", str(out)]
-        command += ["--bpw", str(args.bpw), "--effort", args.effort, "-t", str(args.threads)]
-        command += ["--gate", ANYTHING]
+        settings = [str(args.bpw), args.effort, str(args.threads)]
+        if args.as_8b:
+            efforts[0] = efforts[1]
+            engine = [sys.executable, "-c", AS_8B]
+            command = [*engine, str(model), str(out), *settings, str(n_of_8b)]
+        else:
+            engine = [sys.executable, "-m", "engine"]
+            command = [*engine, "shrink", str(model), "--out", str(out), "--gate", ANYTHING]
+            for option, value in zip(("--bpw", "--effort", "-t"), settings, strict=True):
+                command += [option, value]
         stages = run(command, args.threads)
         print(f"{out.stat().st_size / 1e6:,.0f} MB")
     report(shape, efforts, args.threads, source_bytes, stages)
