@@ -176,12 +176,14 @@ def round_rows(
     n_sweeps: int,
     n_refits: int,
     n_threads: int = 0,
+    is_checked: bool = True,
 ) -> None:
     """Improves `blocks` [n_rows, row_bytes], which hold `rows` [n_rows, n] as `ggml_type`.
 
     First the codes by error feedback, then `n_refits` + 1 times `n_sweeps` sweeps over the codes,
     with a search for better scales in between. A row changes only where its error
-    (w - v) H (w - v)^T falls, H being `moment`; `errors` [n_rows] tells it. Numbers must be finite.
+    (w - v) H (w - v)^T falls, H being `moment`, if that `is_checked`; `errors` [n_rows] tells it.
+    Numbers must be finite.
     Raises ValueError for a type that is no scalar one and for shapes that do not fit.
     """
 

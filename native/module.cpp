@@ -237,7 +237,8 @@ void round_rows(const std::string &type_name, const Matrix<const float> &rows,
                 const Matrix<const float> &moment, const Vector<const std::int32_t> &order,
                 const Matrix<const float> &feedback, const Vector<const float> &pivots,
                 const Matrix<std::uint8_t> &blocks, const Vector<double> &errors,
-                bool with_feedback, unsigned n_sweeps, unsigned n_refits, unsigned n_threads) {
+                bool with_feedback, unsigned n_sweeps, unsigned n_refits, unsigned n_threads,
+                bool is_checked) {
     const snug::BlockType *const type = snug::find_block_type(type_name);
     if (type == nullptr) throw nb::value_error("no scalar type has this name");
     const std::size_t n_rows = rows.shape(0);
@@ -252,7 +253,7 @@ void round_rows(const std::string &type_name, const Matrix<const float> &rows,
     const snug::Curvature curvature{span_of(moment), span_of(order), span_of(feedback),
                                     span_of(pivots)};
     const nb::gil_scoped_release unlocked;
-    snug::round_rows(*type, span_of(rows), curvature, {with_feedback, n_sweeps, n_refits},
+    snug::round_rows(*type, span_of(rows), curvature, {with_feedback, n_sweeps, n_refits, is_checked},
                      span_of(blocks), span_of(errors), n_threads);
 }
 
@@ -328,7 +329,7 @@ NB_MODULE(_native, m) {
     m.def("round_rows", &round_rows, "ggml_type"_a, "rows"_a.noconvert(), "moment"_a.noconvert(),
           "order"_a.noconvert(), "feedback"_a.noconvert(), "pivots"_a.noconvert(),
           "blocks"_a.noconvert(), "errors"_a.noconvert(), "with_feedback"_a, "n_sweeps"_a,
-          "n_refits"_a, "n_threads"_a = 0);
+          "n_refits"_a, "n_threads"_a = 0, "is_checked"_a = true);
 
     m.def("multiply", &multiply, "left"_a.noconvert(), "right"_a.noconvert(), "out"_a.noconvert(),
           "n_threads"_a = 0);

@@ -34,7 +34,8 @@ void round_tile(const BlockType &type, std::span<const float> rows, const Curvat
         }
         after = descent.errors();
     }
-    const Lanes<double> before = walk_codes(given, curvature, after).errors;
+    const Lanes<double> before =
+        steps.is_checked ? walk_codes(given, curvature, after).errors : never;
     std::vector<std::uint8_t> changed(blocks.size());
     tile.write(changed);
     const std::size_t row_bytes = blocks.size() / errors.size();

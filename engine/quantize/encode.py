@@ -159,12 +159,16 @@ class Encoder:
         columns = self._columns(tensor, i_matrix)
         if not columns:
             return stock, stock
+        held_out = self._statistics.held_out(tensor.name, i_matrix)
+        if held_out is not None and not len(held_out):
+            held_out = None
+        # Of the largest models each row is compared once only, with the inputs that were held out.
+        is_checked = self._care.sweeps > 0 or held_out is None
         ours = np.concatenate(
-            [self._round(target, rows, stock, importance, one) for one in columns],
+            [self._round(target, rows, stock, importance, one, is_checked) for one in columns],
             axis=1,
         )
-        held_out = self._statistics.held_out(tensor.name, i_matrix)
-        if held_out is None or not len(held_out):
+        if held_out is None:
             return ours, stock
         return keep_better(target, rows, ours, stock, held_out), stock
 
@@ -175,6 +179,7 @@ class Encoder:
         stock: NDArray[np.uint8],
         importance: NDArray[np.float32],
         one: _Columns,
+        is_checked: bool,
     ) -> NDArray[np.uint8]:
         import numpy as np
 
@@ -185,7 +190,13 @@ class Encoder:
             return round_rows(target, rows, one.curvature, importance, sweeps=sweeps, refits=refits)
         places = slice(target.row_bytes(one.first), target.row_bytes(one.last))
         return round_rows_from(
-            target, rows, stock[:, places], one.curvature, sweeps=sweeps, refits=refits
+            target,
+            rows,
+            stock[:, places],
+            one.curvature,
+            sweeps=sweeps,
+            refits=refits,
+            is_checked=is_checked,
         )
 
     def _columns(self, tensor: TensorInfo, i_matrix: int) -> list[_Columns]:

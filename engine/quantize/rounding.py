@@ -207,8 +207,13 @@ def round_rows_from(
     n_threads: int = 1,
     sweeps: int = 0,
     refits: int = 0,
+    *,
+    is_checked: bool = True,
 ) -> NDArray[np.uint8]:
-    """The same from the scales and codes in `stored`, which no row of the result is worse than."""
+    """The same from the scales and codes in `stored`, which no row of the result is worse than.
+
+    Unless that is not to be checked: summing up their error takes as long as the feedback.
+    """
     import numpy as np
 
     from engine import _native
@@ -236,6 +241,7 @@ def round_rows_from(
             sweeps,
             refits,
             n_threads,
+            is_checked,
         )
         rounded[:, places] = blocks
     return rounded

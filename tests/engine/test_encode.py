@@ -9,6 +9,7 @@ from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.making import share_words
+from engine.quantize.rounding import held_out_errors
 from tests.helpers.input_statistics import Inputs
 
 TENSOR = TensorInfo("experts", (96, 20, 2), GgmlType.F32)  # two matrices
@@ -83,6 +84,20 @@ def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
     alone = [Encoder(Inputs(seen), Care()).encode(t, GgmlType.Q4_0, rows, 0) for t in tensors]
     assert np.array_equal(stored, alone)
     assert np.array_equal(first, alone[0])
+
+
+def test_no_row_is_worse_than_ggmls_on_what_was_held_out(rows: np.ndarray, inputs: Inputs) -> None:
+    encoder = Encoder(inputs, Care(sweeps=0, refits=0))
+    stored = encoder.encode(TENSOR, GgmlType.Q4_0, rows, 0)
+    stock = encoder.stock(TENSOR, GgmlType.Q4_0, rows, 0)
+    for i_matrix, part in ((0, slice(20)), (1, slice(20, 40))):
+        held_out = inputs.held_out("experts", i_matrix)
+        assert held_out is not None
+        ours, theirs = (
+            held_out_errors(GgmlType.Q4_0, rows[part], found[part], held_out)
+            for found in (stored, stock)
+        )
+        assert (ours <= theirs).all() and ours.sum() < 0.9 * theirs.sum()
 
 
 @pytest.mark.parametrize(

@@ -54,11 +54,14 @@ class Factored:
         sweeps: int = 0,
         refits: int = 0,
         n_threads: int = 1,
+        is_checked: bool = True,
     ) -> tuple[Bytes, NDArray[np.float64]]:
         rounded, errors = blocks.copy(), np.full(len(rows), np.nan)
         curvature = (self.moment, self.order, self.feedback, self.pivots)
         steps = (feedback, sweeps, refits, n_threads)
-        _native.round_rows(ggml_type.name, rows, *curvature, rounded, errors, *steps)
+        _native.round_rows(
+            ggml_type.name, rows, *curvature, rounded, errors, *steps, is_checked=is_checked
+        )
         return rounded, errors
 
 
@@ -81,6 +84,18 @@ def test_the_factor_is_one() -> None:
     assert np.allclose(back, wanted, atol=1e-4 * wanted.max())
     assert np.array_equal(np.diagonal(curvature.feedback), np.ones(N_COLS))
     assert np.array_equal(curvature.feedback, curvature.feedback.T)
+
+
+def test_a_row_is_taken_unchecked_only_if_asked_for() -> None:
+    ggml_type = GgmlType.Q4_0
+    stock = quantize_rows(ggml_type, ROWS)
+    best, errors = CURVATURE.round(ggml_type, ROWS, stock, sweeps=3, refits=3)
+    _, checked = CURVATURE.round(ggml_type, ROWS, best)
+    assert (checked <= errors * (1 + 1e-6)).all()
+    unchecked, told = CURVATURE.round(ggml_type, ROWS, best, is_checked=False)
+    assert (told > errors).mean() > 0.5
+    found = errors_of(ggml_type, ROWS, unchecked, CURVATURE.moment)
+    np.testing.assert_allclose(told, found, rtol=1e-3)
 
 
 @pytest.mark.parametrize("n", [1, 2, 63, 65, 200])
