@@ -29,7 +29,7 @@ from engine.llama.observe import Observer, Product
 from engine.llama.weights import LoadedWeights
 from engine.model_writer import TILE_ROWS, Plan, write_model
 from engine.quantize.choice import Chosen
-from engine.quantize.corrected import CorrectedSource, Moments
+from engine.quantize.corrected import TOKENS_AS_ONE, CorrectedSource, Moments
 from engine.quantize.encode import Care, Encoder
 from engine.workers import in_order, n_cores, threads, wait
 
@@ -57,7 +57,9 @@ def correct(
     found out of each input is kept on the workbench. Raises OutOfMemory, and what writing a file
     raises.
     """
-    digest = hashlib.sha256(repr((chosen.plan.tensors, chosen.folds, care)).encode()).hexdigest()
+    digest = hashlib.sha256(
+        repr((chosen.plan.tensors, chosen.folds, care, TOKENS_AS_ONE)).encode()
+    ).hexdigest()
     name = f"correction-{digest[:16]}"
     files = bench.load(f"{name}.json", dict[str, str])
     if files is None:
@@ -152,6 +154,7 @@ class Correction:
 
     def close(self) -> None:
         self._thread.shutdown()
+        self._encoder.close()
 
     def _is_correctable(self, one: Input) -> bool:
         """Whether it is that of whole matrices that are written, and not of the embedding.

@@ -113,8 +113,8 @@ def effort_for(
     One that was trained on fewer than 512 tokens at once, `n_ctx_train`, 0 = not known, reads as
     many in more and shorter chunks: what it makes of longer ones is nothing to go by.
 
-    So that `balanced` takes no more than 15 minutes for 8 billion on 8 cores and `best` hours
-    (docs/measured.md, Shrinking at scale). `fast` takes half of it at 1 billion; at 8, where both
+    So that `balanced` takes about a quarter of an hour for 8 billion on 8 cores and `best` hours;
+    how near it comes is in docs/measured.md, Shrinking at scale. `fast` takes half of it at 1 billion; at 8, where both
     do the least that tells something, as long. Least is taken from what
     the result depends on most: the rounding; most from reading, whose figures are means already.
     """

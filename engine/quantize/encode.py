@@ -55,8 +55,9 @@ class Encoder:
     """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time.
 
     `n_threads` prepare what all the rows of a matrix need, while whoever has such rows waits. What
-    the next one of the tensors `coming` needs is prepared while the rows of one are encoded, or
-    part of the cores would have nothing to do at each: `close` it at the end.
+    the next matrix of the tensors `coming` needs is prepared, by as many threads more, while the
+    rows of one are encoded, or part of the cores would have nothing to do at each. `close` it at
+    the end: it encodes no more then.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Encoder:
         statistics: InputStatistics | None,
         care: Care,
         n_threads: int = 1,
-        coming: Sequence[str] = (),
+        coming: Sequence[TensorInfo] = (),
     ) -> None:
         self._statistics = statistics
         self._care = care
@@ -73,6 +74,7 @@ class Encoder:
         self._lock = threading.Lock()
         # One thread: the statistics are read by one at a time.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._is_closed = threading.Event()
         self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
         self._kept: dict[str, dict[int, _Kept]] = {}  # by tensor and first row: some come twice
 
@@ -100,8 +102,10 @@ class Encoder:
         return stored
 
     def close(self) -> None:
-        """Wait for what is being prepared."""
+        """Let go of what was prepared; what is being prepared ends soon."""
+        self._is_closed.set()
         self._preparing.shutdown(cancel_futures=True)
+        self._curvatures.clear()
 
     def share_of_ours(self, tensor: TensorInfo) -> float | None:
         """The share of the rows of `tensor` that are not as ggml has them; None if not all came."""
@@ -203,7 +207,9 @@ class Encoder:
         """The curvatures of a matrix; computed once, while other threads that want it wait."""
         with self._lock:
             future = self._begin(tensor.name, i_matrix)
-            if i_matrix + 1 == n_matrices(tensor) and (coming := self._next.get(tensor.name)):
+            if tensor.name in self._next and i_matrix + 1 < n_matrices(tensor):
+                self._begin(tensor.name, i_matrix + 1)
+            elif coming := self._next.get(tensor.name):
                 self._begin(coming, 0)
         return future.result()
 
@@ -213,7 +219,7 @@ class Encoder:
         future = self._curvatures.get(key)
         if future is None:
             future = self._preparing.submit(
-                _curvatures, self._statistics, name, i_matrix, self._n_threads
+                _curvatures, self._statistics, name, i_matrix, self._n_threads, self._is_closed
             )
             self._curvatures[key] = future
             if len(self._curvatures) > MOST_CURVATURES:
@@ -222,13 +228,14 @@ class Encoder:
         return future
 
 
-def _next_inputs(statistics: InputStatistics, coming: Sequence[str]) -> dict[str, str]:
-    """For each of the tensors `coming` the first one after it that has another input."""
-    found: dict[str, str] = {}
-    for name, after in reversed(list(pairwise(coming))):
-        is_same = statistics.shared_input(name) == statistics.shared_input(after)
-        if coming_up := found.get(after, "") if is_same else after:
-            found[name] = coming_up
+def _next_inputs(statistics: InputStatistics, coming: Sequence[TensorInfo]) -> dict[str, str]:
+    """For each of the tensors `coming` the first one after it that needs anything new, or ""."""
+    found = dict.fromkeys((tensor.name for tensor in coming[-1:]), "")
+    for tensor, after in reversed(list(pairwise(coming))):
+        is_same = statistics.shared_input(tensor.name) == statistics.shared_input(after.name)
+        # Of several matrices only the last few are kept.
+        is_kept = is_same and n_matrices(tensor) == 1
+        found[tensor.name] = found[after.name] if is_kept else after.name
     return found
 
 
@@ -248,12 +255,18 @@ class _Columns(msgspec.Struct, frozen=True):
 
 
 def _curvatures(
-    statistics: InputStatistics, name: str, i_matrix: int, n_threads: int
+    statistics: InputStatistics,
+    name: str,
+    i_matrix: int,
+    n_threads: int,
+    is_closed: threading.Event,
 ) -> list[_Columns]:
     blocks = statistics.second_moment_blocks(name, i_matrix)
     n_tokens = statistics.moment_tokens(name, i_matrix)
     found: list[_Columns] = []
     for block in blocks or []:
+        if is_closed.is_set():  # nobody waits for it any more
+            break
         first = found[-1].last if found else 0
         curvature = Curvature.of(block, n_tokens, n_threads)
         found.append(_Columns(first, first + len(block), curvature))

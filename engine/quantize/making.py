@@ -150,9 +150,9 @@ class Making:
         path = self._bench.path(f"{name}.gguf".replace(" ", "-").replace(",", ""))
         judged = f"{path.stem}{JUDGED}"
         coming = [
-            new.name
+            new
             for old, new in zip(chosen.plan.sources, chosen.plan.tensors, strict=True)
-            if new.type is not old.type and not new.type.is_float
+            if new.type is not old.type and new.type in SCALAR_TYPES
         ]
         encoder = Encoder(chosen.statistics, care, self._job.n_threads or n_cores(), coming)
         quality = self._bench.load(judged, QualityReport) if self._job.judges else None

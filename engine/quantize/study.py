@@ -33,6 +33,7 @@ from engine.quantize.fold import Folded
 from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
 from engine.quantize.given_statistics import open_given
+from engine.quantize.matrices import n_matrices
 from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
 from engine.quantize.sensitivity import Group, Sensitivities, each_matters, role_of
@@ -279,12 +280,6 @@ class Study:
             for tensor in tensors
         }
         n_threads = self._n_threads or n_cores()
-        encoder = Encoder(statistics, care, n_threads, [tensor.name for tensor in tensors])
-
-        def measure(one: tuple[TensorInfo, GgmlType]) -> float:
-            rows = self._effort.sample_rows
-            return rounding_error(source, *one, encoder, statistics, rows)
-
         # The types of one tensor together: what they need of its inputs takes memory.
         unknown = [
             (tensor, target)
@@ -293,6 +288,13 @@ class Study:
             if target.name not in known.get(tensor.name, {})
         ]
         n_left = Counter(tensor.name for tensor, _ in unknown)
+        coming = [t for t in tensors if t.name in n_left and n_matrices(t) == 1]
+        encoder = Encoder(statistics, care, n_threads, coming)
+
+        def measure(one: tuple[TensorInfo, GgmlType]) -> float:
+            rows = self._effort.sample_rows
+            return rounding_error(source, *one, encoder, statistics, rows)
+
         errors: dict[str, float] = {}
         with closing(encoder), threads(n_threads, "types") as pool:
             for (tensor, target), future in in_order(pool, measure, unknown, n_threads + 1):

@@ -9,7 +9,8 @@ the system takes back when it needs room. The gate lets pass what random weights
 
 Each stage is then scaled to Llama 3 8B by how its work grows (`STAGES`). On 8 cores it takes an
 eighth of its processor seconds, but for what one thread does alone while the others wait, for it or
-for the disk: that is how long cores had nothing to do, by how many they were. With `--as-8b` the
+for the disk: that is how long cores had nothing to do, by how many they were. What one thread does
+while others are busy is no such time here, and may be with more of them. With `--as-8b` the
 model gets the effort that one of 8 billion weights gets, so that little is left to scale.
 """
 
@@ -323,7 +324,8 @@ STAGES: dict[str, Callable[[Shape, Effort], float]] = {
 
 def on_8_cores(stage: Stage, n_threads: int) -> float:
     """Seconds: those of one thread alone, and an eighth of the others."""
-    alone = min(stage.seconds, stage.idle_seconds / (n_threads - 1)) if n_threads > 1 else 0.0
+    n_others = min(n_threads, psutil.cpu_count() or 1) - 1
+    alone = min(stage.seconds, stage.idle_seconds / n_others) if n_others else 0.0
     return alone + max(0.0, stage.processor_seconds - alone) / N_CORES
 
 

@@ -72,18 +72,33 @@ def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
     rows = random.normal(size=(20, 96)).astype(np.float32)
 
     watched = Watched(seen)
-    encoder = Encoder(watched, Care(), coming=names)
+    encoder = Encoder(watched, Care(), coming=tensors)
     first = encoder.encode(tensors[0], GgmlType.Q4_0, rows, 0)
     encoder.close()
     assert watched.asked == ["a", "b"]
 
-    encoder = Encoder(watched, Care(), coming=names)
+    encoder = Encoder(watched, Care(), coming=tensors)
     stored = [encoder.encode(tensor, GgmlType.Q4_0, rows, 0) for tensor in tensors]
     encoder.close()
     assert watched.asked[2:] == names  # each once
     alone = [Encoder(Inputs(seen), Care()).encode(t, GgmlType.Q4_0, rows, 0) for t in tensors]
     assert np.array_equal(stored, alone)
     assert np.array_equal(first, alone[0])
+
+
+def test_each_expert_is_prepared_once() -> None:
+    n_experts, n_rows = 6, 8
+    tensors = [TensorInfo(name, (96, n_rows, n_experts), GgmlType.F32) for name in ("a", "b")]
+    random = np.random.default_rng(4)
+    seen = {t.name: random.normal(size=(n_experts, 60, 96)).astype(np.float32) for t in tensors}
+    watched = Watched(seen)
+    encoder = Encoder(watched, Care(), coming=tensors)
+    rows = random.normal(size=(n_rows, 96)).astype(np.float32)
+    for tensor in tensors:
+        for expert in range(n_experts):
+            encoder.encode(tensor, GgmlType.Q4_0, rows, expert * n_rows)
+    encoder.close()
+    assert watched.asked == ["a"] * n_experts + ["b"] * n_experts
 
 
 def test_no_row_is_worse_than_ggmls_on_what_was_held_out(rows: np.ndarray, inputs: Inputs) -> None:
