@@ -57,9 +57,8 @@ def correct(
     found out of each input is kept on the workbench. Raises OutOfMemory, and what writing a file
     raises.
     """
-    digest = hashlib.sha256(
-        repr((chosen.plan.tensors, chosen.folds, care, TOKENS_AS_ONE)).encode()
-    ).hexdigest()
+    made_from = chosen.plan.tensors, chosen.folds, care, TOKENS_AS_ONE
+    digest = hashlib.sha256(repr(made_from).encode()).hexdigest()
     name = f"correction-{digest[:16]}"
     files = bench.load(f"{name}.json", dict[str, str])
     if files is None:

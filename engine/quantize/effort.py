@@ -114,8 +114,8 @@ def effort_for(
     many in more and shorter chunks: what it makes of longer ones is nothing to go by.
 
     So that `balanced` takes about a quarter of an hour for 8 billion on 8 cores and `best` hours;
-    how near it comes is in docs/measured.md, Shrinking at scale. `fast` takes half of it at 1 billion; at 8, where both
-    do the least that tells something, as long. Least is taken from what
+    how near it comes is in docs/measured.md, Shrinking at scale. `fast` takes half of it at 1
+    billion; at 8, where both do the least that tells something, as long. Least is taken from what
     the result depends on most: the rounding; most from reading, whose figures are means already.
     """
     effort = EFFORTS[name]
