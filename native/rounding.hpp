@@ -17,7 +17,8 @@ struct RoundingSteps {
 };
 
 /// Changes `blocks`, which hold `rows` as another quantizer rounded them, [n_rows * row_bytes]; a row
-/// only where that lowers its error, if that is checked. `errors` [n_rows]: those of the rows as they are then.
+/// only where that lowers its error, if that is checked. `errors` [n_rows]: those of the rows as they
+/// are then.
 void round_rows(const BlockType &type, std::span<const float> rows, const Curvature &curvature,
                 const RoundingSteps &steps, std::span<std::uint8_t> blocks,
                 std::span<double> errors, unsigned n_threads);
