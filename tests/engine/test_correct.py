@@ -82,7 +82,7 @@ def test_noise_is_left_alone() -> None:
         moments.add(rounded + noise, rounded)
     other = inputs(512, n_cols, 98)
     changed = np.square(other @ moments.correction().T).mean()
-    assert changed < 0.03 * np.square(noise).mean()
+    assert changed < 0.015 * np.square(noise).mean()  # 0.026 if damped as for the rounding
 
 
 class Case:
