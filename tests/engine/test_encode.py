@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
+
 import numpy as np
 import pytest
 
@@ -53,15 +55,20 @@ def test_without_feedback_none_is_ours(rows: np.ndarray, inputs: Inputs) -> None
 class Watched(Inputs):
     """Notes of which tensors the second moments are asked for."""
 
-    asked: list[str]
-
     def __init__(self, inputs: dict[str, np.ndarray]) -> None:
         super().__init__(inputs)
-        self.asked = []
+        self._asked: SimpleQueue[str] = SimpleQueue()
 
     def second_moment_blocks(self, tensor: str, i_matrix: int = 0) -> list[np.ndarray] | None:
-        self.asked.append(tensor)
+        self._asked.put(tensor)
         return super().second_moment_blocks(tensor, i_matrix)
+
+    def next_asked(self, n: int) -> list[str]:
+        """Those of the next `n` times, which may be still to come."""
+        return [self._asked.get(timeout=60) for _ in range(n)]
+
+    def is_asked_for_more(self) -> bool:
+        return not self._asked.empty()
 
 
 def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
@@ -74,13 +81,14 @@ def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
     watched = Watched(seen)
     encoder = Encoder(watched, Care(), coming=tensors)
     first = encoder.encode(tensors[0], GgmlType.Q4_0, rows, 0)
+    assert watched.next_asked(2) == ["a", "b"]
     encoder.close()
-    assert watched.asked == ["a", "b"]
 
     encoder = Encoder(watched, Care(), coming=tensors)
     stored = [encoder.encode(tensor, GgmlType.Q4_0, rows, 0) for tensor in tensors]
     encoder.close()
-    assert watched.asked[2:] == names  # each once
+    assert watched.next_asked(3) == names  # each once
+    assert not watched.is_asked_for_more()
     alone = [Encoder(Inputs(seen), Care()).encode(t, GgmlType.Q4_0, rows, 0) for t in tensors]
     assert np.array_equal(stored, alone)
     assert np.array_equal(first, alone[0])
@@ -98,7 +106,8 @@ def test_each_expert_is_prepared_once() -> None:
         for expert in range(n_experts):
             encoder.encode(tensor, GgmlType.Q4_0, rows, expert * n_rows)
     encoder.close()
-    assert watched.asked == ["a"] * n_experts + ["b"] * n_experts
+    assert watched.next_asked(2 * n_experts) == ["a"] * n_experts + ["b"] * n_experts
+    assert not watched.is_asked_for_more()
 
 
 def test_no_row_is_worse_than_ggmls_on_what_was_held_out(rows: np.ndarray, inputs: Inputs) -> None:
