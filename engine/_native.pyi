@@ -187,6 +187,19 @@ def round_rows(
     Raises ValueError for a type that is no scalar one and for shapes that do not fit.
     """
 
+def round_as_ggml(
+    ggml_type: str,
+    rows: NDArray[np.float32],
+    importance: NDArray[np.float32],
+    blocks: NDArray[np.uint8],
+) -> bool:
+    """Write `rows` [n_rows, n_cols] to `blocks` [n_rows, row_bytes], the bytes ggml would write.
+
+    `importance` [n_cols] is its importance matrix. False if that cannot be done here: for a type
+    whose scales are not searched, or on a processor whose ggml has other bits. Numbers must be
+    finite. Raises ValueError for shapes that do not fit.
+    """
+
 def multiply(
     left: NDArray[np.float32],
     right: NDArray[np.float32],

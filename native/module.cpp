@@ -18,6 +18,7 @@
 #include "codes.hpp"
 #include "curvature.hpp"
 #include "floats.hpp"
+#include "ggml_rounding.hpp"
 #include "gguf_strings.hpp"
 #include "kl_divergence.hpp"
 #include "lattice.hpp"
@@ -257,6 +258,20 @@ void round_rows(const std::string &type_name, const Matrix<const float> &rows,
                      span_of(blocks), span_of(errors), n_threads);
 }
 
+bool round_as_ggml(const std::string &type_name, const Matrix<const float> &rows,
+                   const Vector<const float> &importance, const Matrix<std::uint8_t> &blocks) {
+    const snug::BlockType *const type = snug::find_block_type(type_name);
+    if (!snug::rounds_as_ggml || type == nullptr || !snug::is_searched(*type)) return false;
+    const std::size_t n_cols = rows.shape(1);
+    if (importance.size() != n_cols || n_cols % type->n_elements != 0 ||
+        blocks.shape(0) != rows.shape(0) ||
+        blocks.shape(1) != n_cols / type->n_elements * type->n_bytes)
+        throw nb::value_error("importance and blocks must be those of the rows");
+    const nb::gil_scoped_release unlocked;
+    snug::round_as_ggml(*type, span_of(rows), span_of(importance), span_of(blocks));
+    return true;
+}
+
 void multiply(const Matrix<const float> &left, const Matrix<const float> &right,
               const Matrix<float> &out, unsigned n_threads) {
     if (left.shape(1) != right.shape(0) || out.shape(0) != left.shape(0) ||
@@ -330,6 +345,9 @@ NB_MODULE(_native, m) {
           "order"_a.noconvert(), "feedback"_a.noconvert(), "pivots"_a.noconvert(),
           "blocks"_a.noconvert(), "errors"_a.noconvert(), "with_feedback"_a, "n_sweeps"_a,
           "n_refits"_a, "n_threads"_a = 0, "is_checked"_a = true);
+
+    m.def("round_as_ggml", &round_as_ggml, "ggml_type"_a, "rows"_a.noconvert(),
+          "importance"_a.noconvert(), "blocks"_a.noconvert());
 
     m.def("multiply", &multiply, "left"_a.noconvert(), "right"_a.noconvert(), "out"_a.noconvert(),
           "n_threads"_a = 0);

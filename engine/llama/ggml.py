@@ -42,6 +42,8 @@ def quantize_rows(
     """
     import numpy as np
 
+    from engine import _native
+
     n_rows, n_cols = rows.shape
     if n_cols % ggml_type.block_size:
         raise UnsupportedTensor(
@@ -61,7 +63,7 @@ def quantize_rows(
     out = np.empty((n_rows, ggml_type.row_bytes(n_cols)), dtype=np.uint8)
     if ggml_type is GgmlType.F32:
         out[:] = rows.view(np.uint8)
-    else:
+    elif imatrix is None or not _native.round_as_ggml(ggml_type.name, rows, imatrix, out):
         quantize_chunk = library().function(
             "ggml_quantize_chunk",
             ctypes.c_size_t,
