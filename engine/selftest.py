@@ -22,12 +22,16 @@ N_TOKENS = 24
 
 
 class SelfTested(msgspec.Struct, frozen=True):
-    """What is here; `answer` is the starter's, each time its likeliest token."""
+    """What is here; `answer` is the starter's, each time its likeliest token.
+
+    `kernels` names which compilation of Snug's own was chosen for this processor.
+    """
 
     snug: str
     python: str
     system: str
     llama_cpp: str
+    kernels: str
     backends: tuple[Backend, ...]
     devices: tuple[Device, ...]
     libraries: tuple[str, ...]
@@ -47,6 +51,7 @@ class SelfTest(Job, frozen=True):
     n_gpu_layers: int = -1
 
     def run(self) -> Generator[Step, None, SelfTested]:
+        from engine import _native
         from engine.llama.backends import backends, shared_libraries
         from engine.llama.devices import devices
         from engine.llama.library import library
@@ -74,6 +79,7 @@ class SelfTest(Job, frozen=True):
             python=platform.python_version(),
             system=f"{sys.platform} {platform.machine()} {platform.release()}",
             llama_cpp=library().version,
+            kernels=_native.variant,
             backends=backends(),
             devices=devices(),
             libraries=libraries,

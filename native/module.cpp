@@ -303,8 +303,8 @@ nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
 
 }  // namespace
 
-NB_MODULE(_native, m) {
-    m.doc() = "Snug's native kernels. Documented in engine/_native.pyi.";
+NB_MODULE(SNUG_KERNELS, m) {
+    m.doc() = "Snug's native kernels. Documented in engine/_native/__init__.pyi.";
 
     // Without noconvert() nanobind copies an array of another type or layout, and what is written
     // to the copy is lost.

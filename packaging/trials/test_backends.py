@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.processes import LIBRARY_VARIABLES
@@ -118,6 +119,35 @@ def test_every_variant_for_this_processor_gives_the_same_answer(
         answers[module.stem] = report["answer"]
     print("tried:", *answers)
     assert len(set(answers.values())) == 1, answers
+
+
+def test_every_compilation_of_the_kernels_shrinks_alike(bundle: Path, tmp_path: Path) -> None:
+    """Those for newer processors multiply and add in one step: some codes are others, few are."""
+    results = {}
+    for name in ("baseline", "x86_64_v3", "x86_64_v4"):
+        copy = tmp_path / name
+        shutil.copytree(bundle, copy, symlinks=True, copy_function=os.link)
+        for module in (copy / "_internal" / "engine" / "_native").glob("*.so"):
+            if module.name.partition(".")[0] not in (name, "processor"):
+                module.unlink()
+        if name != "baseline" and not _has(copy):
+            continue
+        assert selftest(copy, tmp_path)["kernels"] == name
+        out = tmp_path / f"{name}.gguf"
+        model = copy / "_internal" / "resources" / "starter" / "starter.gguf"
+        words = "--type", "Q4_K_M", "--effort", "fast", "--gate", "off", "--out", str(out)
+        subprocess.run([str(copy / "snug-engine"), "shrink", str(model), *words], check=True)
+        results[name] = np.fromfile(out, np.uint8)
+    print("tried:", *results)
+    for result in results.values():
+        assert len(result) == len(results["baseline"])
+        assert (result != results["baseline"]).mean() < 0.02
+
+
+def _has(bundle: Path) -> bool:
+    """Whether this processor has what the only kernels in the bundle need: else it has none."""
+    engine = [str(bundle / "snug-engine"), "selftest"]
+    return subprocess.run(engine, capture_output=True, check=False).returncode == 0
 
 
 def test_vulkan_gives_the_processor_s_answer(bundle: Path, tmp_path: Path) -> None:

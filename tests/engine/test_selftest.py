@@ -24,6 +24,7 @@ def test_tells_what_is_here(program: list[str]) -> None:
         assert report["window"]["has_icons"]
         report = report["engine"]
     assert report["snug"] == __version__
+    assert report["kernels"] == "host"  # what is compiled here is for this computer
     assert report["answer"].startswith("Snug is")
     cpu = next(backend for backend in report["backends"] if backend["name"] == "CPU")
     assert Path(cpu["file"]).name.startswith(("libggml-cpu", "ggml-cpu"))

@@ -6,6 +6,9 @@ Array arguments are never copied: one that is not aligned raises ValueError.
 import numpy as np
 from numpy.typing import NDArray
 
+variant: str
+"""Which compilation of them this is, such as `host` or `x86_64_v3`."""
+
 def compare_logits(
     reference: NDArray[np.float32],
     test: NDArray[np.float32],
