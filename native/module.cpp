@@ -282,16 +282,29 @@ void multiply(const Matrix<const float> &left, const Matrix<const float> &right,
                    n_threads);
 }
 
-void add_outer_products(const Matrix<const float> &rows, const Matrix<float> &sums,
+void add_outer_products(const Matrix<const float> &rows, const Vector<const float> &counts,
+                        const Matrix<float> &sums, const Vector<double> &totals,
                         unsigned n_threads) {
     if (sums.shape(0) != rows.shape(1) || sums.shape(1) == 0 || sums.shape(1) > sums.shape(0))
         throw nb::value_error("sums must be [n_cols, n_block], rows [n_rows, n_cols]");
+    if (counts.size() != rows.shape(0) || totals.size() != rows.shape(1))
+        throw nb::value_error("counts must be [n_rows], totals [n_cols]");
+    const snug::OuterProducts products{.n_cols = rows.shape(1),
+                                       .n_block = sums.shape(1),
+                                       .rows = span_of(rows),
+                                       .counts = span_of(counts),
+                                       .sums = span_of(sums),
+                                       .totals = span_of(totals)};
     const nb::gil_scoped_release unlocked;
-    snug::add_outer_products({.n_cols = rows.shape(1),
-                              .n_block = sums.shape(1),
-                              .rows = span_of(rows),
-                              .sums = span_of(sums)},
-                             n_threads);
+    snug::add_outer_products(products, n_threads);
+}
+
+void sum_squares(const Matrix<const float> &rows, const Vector<double> &sums, unsigned n_threads) {
+    if (sums.size() != rows.shape(0)) throw nb::value_error("sums must be [n_rows]");
+    const std::span numbers = span_of(rows);
+    const std::span of_rows = span_of(sums);
+    const nb::gil_scoped_release unlocked;
+    snug::sum_squares(numbers, of_rows, n_threads);
 }
 
 nb::list memory_breakdown(std::uintptr_t function, std::uintptr_t context) {
@@ -330,7 +343,10 @@ NB_MODULE(SNUG_KERNELS, m) {
     m.def("step_over_strings", &step_over_strings, "buffer"_a.noconvert(), "position"_a,
           "n_strings"_a, "max_bytes"_a);
 
-    m.def("add_outer_products", &add_outer_products, "rows"_a.noconvert(), "sums"_a.noconvert(),
+    m.def("add_outer_products", &add_outer_products, "rows"_a.noconvert(), "counts"_a.noconvert(),
+          "sums"_a.noconvert(), "totals"_a.noconvert(), "n_threads"_a = 0);
+
+    m.def("sum_squares", &sum_squares, "rows"_a.noconvert(), "sums"_a.noconvert(),
           "n_threads"_a = 0);
 
     m.def("memory_breakdown", &memory_breakdown, "function"_a, "context"_a);

@@ -2,11 +2,10 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <future>
-#include <thread>
+#include <memory>
 #include <vector>
 
+#include "parallel.hpp"
 #include "prefetch.hpp"
 
 namespace snug {
@@ -28,6 +27,8 @@ constexpr std::size_t n_rows_at_once = 4096 / n_panel;
 constexpr std::size_t n_panels_of_strip = 4;
 
 constexpr std::size_t products_per_thread = 1U << 20U;
+constexpr std::size_t n_squares_at_once = 1U << 16U;
+constexpr std::size_t n_lanes_of_squares = 16;
 
 using Tile = std::array<std::array<float, n_tile_cols>, n_tile_rows>;
 
@@ -49,18 +50,38 @@ inline void multiply(const float *left, const float *right, std::size_t n_rows,
 // The panels of one block of columns, and the sums of that block.
 class Block {
   public:
-    Block(const OuterProducts &products, std::size_t first)
-        : n_(std::min(products.n_block, products.n_cols - first)),
-          n_rows_(products.rows.size() / products.n_cols),
-          n_block_(products.n_block),
+    Block(const OuterProducts &all, std::span<const std::size_t> rows_that_count, std::size_t start)
+        : products_(all),
+          kept_(rows_that_count),
+          first_(start),
+          n_(std::min(all.n_block, all.n_cols - start)),
+          n_rows_(kept_.size()),
+          n_block_(all.n_block),
           n_panels_((n_ + n_panel - 1) / n_panel),
-          panels_(n_panels_ * n_rows_ * n_panel),
-          sums_(products.sums.data() + first * products.n_block) {
-        for (std::size_t row = 0; row < n_rows_; ++row) {
-            const float *const x = products.rows.data() + row * products.n_cols + first;
-            for (std::size_t panel = 0; panel < n_panels_; ++panel)
-                std::copy_n(x + panel * n_panel, width(panel), at(panel, row));
+          // Its memory comes from the system when it is written to, on all threads.
+          panels_(new float[n_panels_ * n_rows_ * n_panel]),
+          sums_(all.sums.data() + start * all.n_block) {}
+
+    std::size_t n_panels() const { return n_panels_; }
+
+    // Copies the rows' columns of one panel, and adds them to the totals.
+    void fill(std::size_t panel) noexcept {
+        const std::size_t first = first_ + panel * n_panel;
+        const std::size_t n_cols = width(panel);
+        std::array<double, n_panel> totals{};
+        float *out = at(panel, 0);
+        for (const std::size_t row : kept_) {
+            const float *const x = products_.rows.data() + row * products_.n_cols + first;
+            const float count = products_.counts[row];
+#pragma omp simd
+            for (std::size_t j = 0; j < n_cols; ++j) {
+                totals[j] += static_cast<double>(x[j]);
+                out[j] = x[j] * count;
+            }
+            std::fill(out + n_cols, out + n_panel, 0.0F);
+            out += n_panel;
         }
+        for (std::size_t j = 0; j < n_cols; ++j) products_.totals[first + j] += totals[j];
     }
 
     std::size_t n_strips() const { return (n_panels_ + n_panels_of_strip - 1) / n_panels_of_strip; }
@@ -79,7 +100,7 @@ class Block {
 
   private:
     float *at(std::size_t panel, std::size_t row) {
-        return panels_.data() + (panel * n_rows_ + row) * n_panel;
+        return panels_.get() + (panel * n_rows_ + row) * n_panel;
     }
     std::size_t width(std::size_t panel) const { return std::min(n_panel, n_ - panel * n_panel); }
 
@@ -100,31 +121,51 @@ class Block {
             }
     }
 
-    std::size_t n_, n_rows_, n_block_, n_panels_;
-    std::vector<float> panels_;  // [n_panels][n_rows][n_panel], zero beyond the last column
+    const OuterProducts &products_;
+    std::span<const std::size_t> kept_;
+    std::size_t first_, n_, n_rows_, n_block_, n_panels_;
+    std::unique_ptr<float[]> panels_;  // [n_panels][n_rows][n_panel], zero beyond the last column
     float *sums_;
 };
 
 }  // namespace
 
 void add_outer_products(const OuterProducts &products, unsigned n_threads) {
-    const std::size_t wanted = n_threads > 0 ? n_threads : std::thread::hardware_concurrency();
-    const std::size_t useful = products.rows.size() * products.n_block / products_per_thread;
+    std::vector<std::size_t> kept;
+    for (std::size_t row = 0; row < products.counts.size(); ++row)
+        if (products.counts[row] != 0.0F) kept.push_back(row);
+    const std::size_t n_products = kept.size() * products.n_cols * products.n_block;
+    const unsigned useful = n_products < products_per_thread ? 1 : n_threads;
     for (std::size_t first = 0; first < products.n_cols; first += products.n_block) {
-        Block block(products, first);
-        const std::size_t n_strips = block.n_strips();
-        std::atomic<std::size_t> next{0};
-        const auto work = [&]() noexcept {
-            for (std::size_t i = next.fetch_add(1); i < n_strips; i = next.fetch_add(1))
-                block.add_strip(i);
-        };
-        const std::size_t n_helpers = std::max<std::size_t>(std::min({wanted, useful, n_strips}), 1) - 1;
-        std::vector<std::future<void>> helpers;  // joined by their destructors, also on an exception
-        helpers.reserve(n_helpers);
-        for (std::size_t i = 0; i < n_helpers; ++i)
-            helpers.push_back(std::async(std::launch::async, work));
-        work();
+        Block block(products, kept, first);
+        for_each_piece(block.n_panels(), useful, [&](std::size_t i) noexcept { block.fill(i); });
+        for_each_piece(block.n_strips(), useful, [&](std::size_t i) noexcept { block.add_strip(i); });
     }
+}
+
+void sum_squares(std::span<const float> rows, std::span<double> sums, unsigned n_threads) {
+    const std::size_t n_cols = rows.size() / std::max<std::size_t>(sums.size(), 1);
+    const std::size_t at_once = std::max<std::size_t>(n_squares_at_once / std::max<std::size_t>(n_cols, 1), 1);
+    const auto some = [&](std::size_t piece) noexcept {
+        for (std::size_t row = piece * at_once; row < std::min(sums.size(), (piece + 1) * at_once);
+             ++row) {
+            const float *const x = rows.data() + row * n_cols;
+            std::array<double, n_lanes_of_squares> lanes{};
+            const std::size_t n_whole = n_cols / n_lanes_of_squares * n_lanes_of_squares;
+            for (std::size_t i = 0; i < n_whole; i += n_lanes_of_squares)
+#pragma omp simd
+                for (std::size_t j = 0; j < n_lanes_of_squares; ++j) {
+                    const auto number = static_cast<double>(x[i + j]);
+                    lanes[j] += number * number;
+                }
+            double sum = 0.0;
+            for (const double lane : lanes) sum += lane;
+            for (std::size_t i = n_whole; i < n_cols; ++i)
+                sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+            sums[row] = sum;
+        }
+    };
+    for_each_piece((sums.size() + at_once - 1) / at_once, n_threads, some);
 }
 
 }  // namespace snug

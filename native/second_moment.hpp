@@ -12,13 +12,19 @@ namespace snug {
 struct OuterProducts {
     std::size_t n_cols;
     std::size_t n_block;
-    std::span<const float> rows;  // [n_rows * n_cols]
-    std::span<float> sums;        // [n_cols * n_block]
+    std::span<const float> rows;    // [n_rows * n_cols]
+    std::span<const float> counts;  // [n_rows]: what each is multiplied with; 0: it is left out
+    std::span<float> sums;          // [n_cols * n_block]
+    std::span<double> totals;       // [n_cols]
 };
 
 // Adds x xT of all rows x to the sums, on and right of the diagonal; what is left of it is added to
-// in part, and means nothing. On `n_threads` threads (0: one for each logical core); the result
-// does not depend on their number. Throws std::bad_alloc: it takes a copy of the rows.
+// in part, and means nothing. To the totals go the rows that are not left out, as they are. On
+// `n_threads` threads (0: one for each logical core); the result does not depend on their number.
+// Throws std::bad_alloc: it takes a copy of the rows.
 void add_outer_products(const OuterProducts &products, unsigned n_threads);
+
+// The sum of the squares of each row, [n_rows]: finite if its numbers are.
+void sum_squares(std::span<const float> rows, std::span<double> sums, unsigned n_threads);
 
 }  // namespace snug

@@ -31,9 +31,16 @@ def compare_logits(
     """
 
 def add_outer_products(
-    rows: NDArray[np.float32], sums: NDArray[np.float32], n_threads: int = 0
+    rows: NDArray[np.float32],
+    counts: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    totals: NDArray[np.float64],
+    n_threads: int = 0,
 ) -> None:
-    """Adds x xT of each row x to `sums`: rows [n_rows, n_cols], sums [n_cols, n_block].
+    """Adds x xT of each row x times its count to `sums`, and the rows themselves to `totals`.
+
+    Rows [n_rows, n_cols] with a count of 0 are left out of both. `counts` are [n_rows], `sums`
+    [n_cols, n_block], `totals` [n_cols].
 
     The columns are in blocks of `n_block`, the last of which may be smaller: sums[i, j] is that of
     column i and the column j of its block. Only what is on and right of the diagonal is whole.
@@ -41,6 +48,12 @@ def add_outer_products(
 
     Raises TypeError for another dtype, a strided or a read-only array; ValueError for shapes that
     do not match.
+    """
+
+def sum_squares(rows: NDArray[np.float32], sums: NDArray[np.float64], n_threads: int = 0) -> None:
+    """Writes the sum of the squares of each row to `sums`: finite if its numbers are.
+
+    The same bits whatever the number of threads. Raises as `add_outer_products`.
     """
 
 def read_bandwidth(n_threads: int, n_bytes: int) -> float:

@@ -18,11 +18,22 @@ MOST_ENERGY = 100.0
 """Of a row of inputs, the sum of its squares; in the median of those that were read together."""
 
 
-def share(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By what to multiply each of `rows` [..., n_cols], so that none is massive: [..., 1]."""
+def energies(rows: NDArray[np.float32], n_threads: int = 1) -> NDArray[np.float64]:
+    """The sum of the squares of each of `rows` [..., n_cols]; finite if its numbers are."""
     import numpy as np
 
-    energy = np.einsum("...i,...i->...", rows, rows)[..., np.newaxis]
+    from engine._native import sum_squares
+
+    found = np.empty(rows.shape[:-1])
+    flat = np.ascontiguousarray(rows).reshape(-1, rows.shape[-1])
+    sum_squares(flat, found.reshape(-1), n_threads)
+    return found
+
+
+def shares(energy: NDArray[np.float64]) -> NDArray[np.float32]:
+    """By what to multiply rows of these `energies`, so that none of them is massive."""
+    import numpy as np
+
     used = energy[energy > 0]
     most = MOST_ENERGY * np.median(used) if used.size else 1.0
     with np.errstate(divide="ignore"):

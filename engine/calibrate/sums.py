@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.calibrate.inputs import Input
-from engine.calibrate.massive import share
+from engine.calibrate.massive import energies, shares
 from engine.errors import CorruptFile
 from engine.gguf import encode_header
 from engine.gguf_header import aligned
@@ -75,12 +75,12 @@ class Sums:
         """
         import numpy as np
 
-        _require_numbers(one, rows)
-        shares = share(rows)
+        share = self._shares(one, rows)
         apart = np.repeat(is_held_out, rows.shape[1] // len(is_held_out))
+        counts = np.where(apart, np.float32(0), share)
         for matrix in range(one.n_matrices):
-            self._add_rows(one, matrix, rows[matrix][~apart], shares[matrix][~apart])
-        sample = rows[:, apart] * shares[:, apart]  # [n_matrices, n_held_out, n_cols]
+            self._add_rows(one, matrix, rows[matrix], counts[matrix])
+        sample = rows[:, apart] * share[:, apart, np.newaxis]  # [n_matrices, n_held_out, n_cols]
         if sample.size:
             first = self._n_sampled[one.name]
             self._array(f"{one.name}.in_sample")[:, first : first + sample.shape[1]] = sample
@@ -99,14 +99,13 @@ class Sums:
         """
         import numpy as np
 
-        _require_numbers(one, rows)
-        n_rows, shares = rows.shape[1], share(rows)
+        n_rows, share = rows.shape[1], self._shares(one, rows)
         for expert in range(one.n_matrices):
             tokens, slots = np.nonzero((experts == expert) & ~is_held_out[:, None])
             if len(tokens):
                 of_expert = tokens, slots % n_rows
-                self._add_rows(one, expert, rows[of_expert], shares[of_expert])
-        sample = (rows[is_held_out] * shares[is_held_out]).reshape(-1, one.n_cols)
+                self._add_rows(one, expert, rows[of_expert], share[of_expert])
+        sample = (rows * share[:, :, np.newaxis])[is_held_out].reshape(-1, one.n_cols)
         if len(sample):
             first = self._n_sampled[one.name]
             self._array(f"{one.name}.in_sample")[first : first + len(sample)] = sample
@@ -165,27 +164,35 @@ class Sums:
                 self._array(f"{tensor}.in_sum")[:] = self._totals[one.name]
                 self._array(f"{tensor}.counts")[:, 0] = self._counts[one.name]
 
+    def _shares(self, one: Input, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What each of `rows` [..., n_cols] counts, [...]: more than 0. Raises CorruptFile."""
+        import numpy as np
+
+        energy = energies(rows, self._n_threads)
+        if not np.isfinite(energy).all():
+            raise CorruptFile(
+                f"What flows into {one.name} is infinite, or not a number.",
+                hint="The model is damaged or was not converted well: get it again, "
+                "or keep it in F32.",
+            )
+        return shares(energy)
+
     def _add_rows(
-        self,
-        one: Input,
-        matrix: int,
-        rows: NDArray[np.float32],
-        shares: NDArray[np.float32],
+        self, one: Input, matrix: int, rows: NDArray[np.float32], counts: NDArray[np.float32]
     ) -> None:
-        """Add rows [n, n_cols] to the sums of one matrix; `shares` [n, 1] of them count."""
+        """Add rows [n, n_cols] to the sums of one matrix; `counts` [n]: 0 leaves a row out."""
         import numpy as np
 
         from engine._native import add_outer_products
 
-        self._counts[one.name][matrix] += len(rows)
-        self._totals[one.name][matrix] += rows.sum(axis=0, dtype=np.float64)
-        for i in np.flatnonzero(shares < 1):
-            rest = 1 - np.square(shares[i], dtype=np.float64)
+        self._counts[one.name][matrix] += np.count_nonzero(counts)
+        for i in np.flatnonzero((counts > 0) & (counts < 1)):
+            rest = 1 - np.square(counts[i], dtype=np.float64)
             self._beyond[one.name][matrix] += rest * np.square(rows[i], dtype=np.float64)
-        rows = np.ascontiguousarray(rows * shares)
         outer = self._array(f"{one.name}.in_outer")[matrix]
         self._touch(outer.nbytes)
-        add_outer_products(rows, outer, self._n_threads)
+        totals = self._totals[one.name][matrix]
+        add_outer_products(np.ascontiguousarray(rows), counts, outer, totals, self._n_threads)
 
     def _touch(self, n_bytes: int) -> None:
         """Make room for so much more of the file in memory."""
@@ -242,13 +249,3 @@ def new_statistics(
             yield sums
             sums.finish()
             mapped.flush()
-
-
-def _require_numbers(one: Input, rows: NDArray[np.float32]) -> None:
-    import numpy as np
-
-    if not np.isfinite(rows).all():
-        raise CorruptFile(
-            f"What flows into {one.name} is infinite, or not a number.",
-            hint="The model is damaged or was not converted well: get it again, or keep it in F32.",
-        )

@@ -2,7 +2,7 @@
 
 The scheduler asks before each operation of the graph whether its result is wanted, and shows it
 when it is computed (`ggml_backend_sched_eval_callback` of ggml-backend.h, as llama-imatrix uses
-it). Data are copied by the backend, wherever they lie. Knows nothing of statistics.
+it). Data that lie elsewhere are copied by the backend. Knows nothing of statistics.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Product:
     def rows(self) -> NDArray[np.float32]:
         """The input, float32 [n_matrices, n, n_cols]; [n_tokens, n, n_cols] if it is routed.
 
-        For a routed one n is 1, or the number of experts that a token goes to.
+        For a routed one n is 1, or the number of experts that a token goes to. It is llama.cpp's
+        own memory if that can be read: copy what is to outlive the evaluation.
         """
         weight, source = self._node.src[0].contents, self._node.src[1].contents
         values = _values(self._node.src[1], "<f4")  # [ne3, ne2, ne1, n_cols]
@@ -124,11 +125,12 @@ class Observer:
 
 
 def _values(pointer: Any, dtype: str) -> NDArray[Any]:
-    """A copy of a tensor's numbers, of 4 bytes each, [ne3, ne2, ne1, ne0]; it may be a view."""
+    """A tensor's numbers, of 4 bytes each, [ne3, ne2, ne1, ne0]; it may be a view."""
     import numpy as np
 
     tensor = pointer.contents
     n_bytes = library().function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+    is_host = library().function("ggml_backend_buffer_is_host", ctypes.c_bool, ctypes.c_void_p)
     get = library().function(
         "ggml_backend_tensor_get",
         None,
@@ -138,8 +140,12 @@ def _values(pointer: Any, dtype: str) -> NDArray[Any]:
         ctypes.c_size_t,
     )
     address = ctypes.addressof(tensor)
-    data = np.empty(n_bytes(address), np.uint8)
-    get(address, data.ctypes.data, 0, data.nbytes)
+    size = n_bytes(address)
+    if tensor.buffer and is_host(tensor.buffer):
+        data = np.frombuffer((ctypes.c_uint8 * size).from_address(tensor.data), np.uint8)
+    else:
+        data = np.empty(size, np.uint8)
+        get(address, data.ctypes.data, 0, size)
     shape, strides = tuple(tensor.ne)[::-1], tuple(tensor.nb)[::-1]
     return np.ndarray(shape, dtype, data, strides=strides)
 

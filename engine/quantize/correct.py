@@ -260,7 +260,7 @@ class InputReader:
         return self._rows is None and product.weight == self._tensor
 
     def _see(self, product: Product) -> bool:
-        self._rows = product.rows()[0]
+        self._rows = product.rows()[0].copy()
         return False
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.calibrate.massive import share
+from engine.calibrate.massive import energies, shares
 from engine.gguf_values import TensorInfo, Value
 from engine.quantize.rounding import Curvature, product
 
@@ -46,9 +46,10 @@ class Moments:
 
         from engine._native import add_outer_products
 
-        counts = share(rounded)
-        original, rounded = original * counts, np.ascontiguousarray(rounded * counts)
-        add_outer_products(rounded, self._rounded, self._n_threads)
+        counts = shares(energies(rounded, self._n_threads))
+        totals = np.zeros(rounded.shape[1])  # not needed
+        add_outer_products(rounded, counts, self._rounded, totals, self._n_threads)
+        original, rounded = (rows * counts[:, np.newaxis] for rows in (original, rounded))
         self._lost += product((original - rounded).T, rounded, self._n_threads)
         self._n += len(rounded)
 

@@ -74,6 +74,7 @@ def make_pack(args: argparse.Namespace) -> Path:
     architecture = ARCHITECTURES[platform.machine()]
     control = CONTROL.format(version=__version__, architecture=architecture, size_kib=size_kib)
     package = build / "dist" / f"snug-cuda_{__version__}_{architecture}.deb"
+    package.parent.mkdir(exist_ok=True)
     return build_deb(root, control, package)
 
 

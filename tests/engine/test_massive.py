@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.calibrate.inputs import Input, describe
-from engine.calibrate.massive import MOST_ENERGY, share
+from engine.calibrate.massive import MOST_ENERGY, energies, shares
 from engine.calibrate.statistics import Statistics
 from engine.calibrate.sums import new_statistics
 from engine.ggml_types import GgmlType
@@ -37,6 +37,10 @@ def statistics(path: Path, x: Rows, is_held_out: NDArray[np.bool_]) -> Statistic
     with new_statistics(path, metadata, [INPUT], n_held_out, 1, overwrite=False) as sums:
         sums.add(INPUT, x[np.newaxis], is_held_out)
     return Statistics.open(path)
+
+
+def share(x: Rows) -> Rows:
+    return shares(energies(x))[..., np.newaxis]
 
 
 def test_ordinary_tokens_count_whole() -> None:
