@@ -25,7 +25,7 @@ def test_blocks_are_those_of_numpy(n_rows: int, n_cols: int, data: Any, seed: in
     rows = rng.normal(size=(n_rows, n_cols)).astype(np.float32)
     sums = rng.normal(size=(n_cols, n_block)).astype(np.float32)
     before = sums.astype(np.float64)
-    counts = rng.choice(np.float32([0, 0.25, 1]), n_rows)
+    counts = rng.choice([0.0, 0.25, 1.0], n_rows).astype(np.float32)
     totals = rng.normal(size=n_cols)
     expected_totals = totals + rows[counts > 0].astype(np.float64).sum(axis=0)
     add_outer_products(rows, counts, sums, totals)
