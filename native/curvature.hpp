@@ -26,4 +26,9 @@ struct Curvature {
 bool factor_moment(std::span<const float> moment, std::span<const std::int32_t> order,
                    std::span<float> feedback, std::span<float> pivots, unsigned n_threads);
 
+/// Makes a symmetric matrix `whole` [n * n] of one of which only what is on and right of the diagonal
+/// counts, and whose rows are `stride` apart.
+void mirror(std::span<const float> upper, std::size_t stride, std::size_t n,
+            std::span<float> whole) noexcept;
+
 }  // namespace snug

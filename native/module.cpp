@@ -234,6 +234,14 @@ bool factor_moment(const Matrix<const float> &moment, const Vector<const std::in
                                n_threads);
 }
 
+void mirror(const Matrix<const float> &upper, const Matrix<float> &whole) {
+    const std::size_t n = upper.shape(0);
+    if (upper.shape(1) < n || whole.shape(0) != n || whole.shape(1) != n)
+        throw nb::value_error("upper must be [n, n or more], whole [n, n]");
+    const nb::gil_scoped_release unlocked;
+    snug::mirror(span_of(upper), upper.shape(1), n, span_of(whole));
+}
+
 void round_rows(const std::string &type_name, const Matrix<const float> &rows,
                 const Matrix<const float> &moment, const Vector<const std::int32_t> &order,
                 const Matrix<const float> &feedback, const Vector<const float> &pivots,
@@ -356,6 +364,8 @@ NB_MODULE(SNUG_KERNELS, m) {
 
     m.def("factor_moment", &factor_moment, "moment"_a.noconvert(), "order"_a.noconvert(),
           "feedback"_a.noconvert(), "pivots"_a.noconvert(), "n_threads"_a = 0);
+
+    m.def("mirror", &mirror, "upper"_a.noconvert(), "whole"_a.noconvert());
 
     m.def("round_rows", &round_rows, "ggml_type"_a, "rows"_a.noconvert(), "moment"_a.noconvert(),
           "order"_a.noconvert(), "feedback"_a.noconvert(), "pivots"_a.noconvert(),

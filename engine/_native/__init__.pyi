@@ -179,6 +179,11 @@ def factor_moment(
     two below.
     """
 
+def mirror(upper: NDArray[np.float32], whole: NDArray[np.float32]) -> None:
+    """Writes what is on and right of the diagonal of `upper` [n, n or more] to `whole` [n, n],
+    and the same left of it.
+    """
+
 def round_rows(
     ggml_type: str,
     rows: NDArray[np.float32],

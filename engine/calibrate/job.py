@@ -179,10 +179,11 @@ class Calibrate(Job, frozen=True):
                     done = Progress("Calibrating", start * self.n_ctx, n_tokens, "tokens")
                     yield done
                     some = chunks[start : start + n_together]
+                    sums.is_last_pass = start + n_together >= len(chunks)
                     apart = is_held_out[start : start + n_together].reshape(-1)
                     future = thread.submit(collector.collect, some, inputs, sums, apart)
                     yield from wait(future, done, collector.interrupt)
-                    if snapshots.is_due:
+                    if snapshots.is_due and not sums.is_last_pass:
                         read = min(len(chunks), start + n_together)
                         saving = thread.submit(snapshots.save, sums, read)
                         yield from wait(saving, done, snapshots.interrupt)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_STRIP = 64
 _SAMPLED = "in_sample", "in_experts"
 FEWEST_HELD_OUT = 16
 """Rows with which an expert is judged by itself."""
@@ -263,12 +262,18 @@ class Statistics:
 
     def _outer(self, info: TensorInfo, i_matrix: int) -> list[NDArray[np.float32]]:
         """The sums of one matrix, block by block, made symmetric."""
+        import numpy as np
+
+        from engine._native import mirror
+
         n_block, n_cols = info.shape[0], info.shape[1]
         rows = self._file.rows(info, i_matrix * n_cols, (i_matrix + 1) * n_cols)
         found = []
         for first in range(0, n_cols, n_block):
-            block = rows[first : first + n_block]  # its last columns are unused in the last block
-            found.append(_mirrored(block[:, : len(block)]))
+            upper = rows[first : first + n_block]  # its last columns are unused in the last block
+            whole = np.empty((len(upper), len(upper)), np.float32)
+            mirror(upper, whole)
+            found.append(whole)
         self._file.forget()
         return found
 
@@ -291,15 +296,3 @@ class Statistics:
             f"{self._file.path.name} is damaged: its figures for {what} do not fit together.",
             hint="Make it again with snug-engine calibrate.",
         )
-
-
-def _mirrored(upper: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A symmetric copy of a square matrix of which only the upper triangle counts."""
-    whole = upper.copy()
-    for first in range(0, len(whole), _STRIP):
-        last = first + _STRIP
-        whole[last:, first:last] = whole[first:last, last:].T
-        corner = whole[first:last, first:last]
-        for i in range(1, len(corner)):
-            corner[i, :i] = corner[:i, i]
-    return whole

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import msgspec
 from engine.calibrate.inputs import Input
 from engine.calibrate.massive import energies, shares
 from engine.errors import CorruptFile
+from engine.files import as_write_error
 from engine.gguf import encode_header
 from engine.gguf_header import aligned
 from engine.gguf_values import TensorInfo, Value
@@ -54,10 +56,14 @@ class Sums:
         inputs: Sequence[Input],
         places: Mapping[str, Place],
         n_threads: int,
+        writing: _Writing,
     ) -> None:
         import numpy as np
 
+        self.is_last_pass = False
+        """Whether what is let go of is not added to again: it is written to the disk at once."""
         self._mapped = mapped
+        self._writing = writing
         self._places = places
         self._n_threads = n_threads
         self._n_touched = 0
@@ -199,6 +205,8 @@ class Sums:
         if self._n_touched + n_bytes > FORGET_BYTES:
             self._n_touched = 0
             forget(self._mapped)
+            if self.is_last_pass:
+                self._writing.begin()
         self._n_touched += n_bytes
 
     def _diagonal(self, one: Input) -> NDArray[np.float32]:
@@ -219,6 +227,33 @@ class Sums:
         return np.frombuffer(self._mapped, np.float32, info.n_elements, at).reshape(
             info.shape[::-1]
         )
+
+
+class _Writing:
+    """Lets the system write a file while more is made: less is left to wait for at the end."""
+
+    def __init__(self, path: Path, file: int) -> None:
+        self._path = path
+        self._file = file
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._last: Future[None] | None = None
+
+    def begin(self) -> None:
+        """Write what there is, unless that is being done; raises as `end` what failed before."""
+        if self._last is None or self._last.done():
+            self.end()
+            self._last = self._thread.submit(os.fsync, self._file)
+
+    def end(self) -> None:
+        """Wait for it. Raises StorageError if it failed: the system tells that only once."""
+        last, self._last = self._last, None
+        if last:
+            with as_write_error(self._path):
+                last.result()
+
+    def close(self) -> None:
+        """Do not wait: a cancel is to be quick."""
+        self._thread.shutdown(wait=False)
 
 
 @contextmanager
@@ -244,8 +279,13 @@ def new_statistics(
     with new_file(path, size_bytes=at, overwrite=overwrite) as output:
         output.write(header)
         output.reserve(at - len(header))
-        with partial_of(path).open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
-            sums = Sums(mapped, inputs, places, n_threads)
+        with (
+            partial_of(path).open("r+b") as file,
+            closing(_Writing(path, file.fileno())) as writing,
+            mmap.mmap(file.fileno(), 0) as mapped,
+        ):
+            sums = Sums(mapped, inputs, places, n_threads, writing)
             yield sums
             sums.finish()
+            writing.end()
             mapped.flush()

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
 
     from engine.quantize.fold import InputStatistics
 
-MOST_CURVATURES = 3  # of a model with experts each has its own, and they come one after the other
+MOST_CURVATURES = 4  # of a model with experts each has its own, and they come one after the other
+N_AHEAD = 2  # a wide input takes longer to prepare than it takes to round with the one before
 
 
 class Care(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class Encoder:
     """Encodes rows for `statistics`, None for none. From any thread, the same bytes each time.
 
     `n_threads` prepare what all the rows of a matrix need, while whoever has such rows waits. What
-    the next matrix of the tensors `coming` needs is prepared, by as many threads more, while the
+    the next matrices of the tensors `coming` need is prepared, by as many threads more, while the
     rows of one are encoded, or part of the cores would have nothing to do at each. `close` it at
     the end: it encodes no more then.
     """
@@ -70,7 +70,7 @@ class Encoder:
         self._statistics = statistics
         self._care = care
         self._n_threads = n_threads
-        self._next = _next_inputs(statistics, coming) if statistics else {}
+        self._coming = _Coming(statistics, coming if statistics else ())
         self._lock = threading.Lock()
         # One thread: the statistics are read by one at a time.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
@@ -207,10 +207,8 @@ class Encoder:
         """The curvatures of a matrix; computed once, while other threads that want it wait."""
         with self._lock:
             future = self._begin(tensor.name, i_matrix)
-            if tensor.name in self._next and i_matrix + 1 < n_matrices(tensor):
-                self._begin(tensor.name, i_matrix + 1)
-            elif coming := self._next.get(tensor.name):
-                self._begin(coming, 0)
+            for following in self._coming.after(tensor.name, i_matrix):
+                self._begin(*following)
         return future.result()
 
     def _begin(self, name: str, i_matrix: int) -> Future[list[_Columns]]:
@@ -228,15 +226,26 @@ class Encoder:
         return future
 
 
-def _next_inputs(statistics: InputStatistics, coming: Sequence[TensorInfo]) -> dict[str, str]:
-    """For each of the tensors `coming` the first one after it that needs anything new, or ""."""
-    found = dict.fromkeys((tensor.name for tensor in coming[-1:]), "")
-    for tensor, after in reversed(list(pairwise(coming))):
-        is_same = statistics.shared_input(tensor.name) == statistics.shared_input(after.name)
-        # Of several matrices only the last few are kept.
-        is_kept = is_same and n_matrices(tensor) == 1
-        found[tensor.name] = found[after.name] if is_kept else after.name
-    return found
+class _Coming:
+    """The inputs of the matrices of `tensors`, in their order."""
+
+    def __init__(self, statistics: InputStatistics | None, tensors: Sequence[TensorInfo]) -> None:
+        self._inputs: list[tuple[str, int]] = []  # each by the first tensor in a row that has it
+        self._places: dict[tuple[str, int], int] = {}
+        last = None
+        for tensor in tensors:
+            assert statistics
+            name = statistics.shared_input(tensor.name)
+            for i_matrix in range(n_matrices(tensor)):
+                if (name, i_matrix) != last:
+                    last = name, i_matrix
+                    self._inputs.append((tensor.name, i_matrix))
+                self._places[tensor.name, i_matrix] = len(self._inputs) - 1
+
+    def after(self, name: str, i_matrix: int) -> list[tuple[str, int]]:
+        """The next few after that of a matrix."""
+        place = self._places.get((name, i_matrix))
+        return [] if place is None else self._inputs[place + 1 : place + 1 + N_AHEAD]
 
 
 def _require_numbers(tensor: TensorInfo, rows: NDArray[np.float32]) -> None:

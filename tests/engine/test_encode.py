@@ -71,8 +71,8 @@ class Watched(Inputs):
         return not self._asked.empty()
 
 
-def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
-    names = ["a", "b", "c"]
+def test_what_the_next_tensors_need_is_prepared_meanwhile() -> None:
+    names = ["a", "b", "c", "d"]
     tensors = [TensorInfo(name, (96, 20), GgmlType.F32) for name in names]
     random = np.random.default_rng(3)
     seen = {name: random.normal(size=(1, 60, 96)).astype(np.float32) for name in names}
@@ -81,13 +81,14 @@ def test_what_the_next_tensor_needs_is_prepared_meanwhile() -> None:
     watched = Watched(seen)
     encoder = Encoder(watched, Care(), coming=tensors)
     first = encoder.encode(tensors[0], GgmlType.Q4_0, rows, 0)
-    assert watched.next_asked(2) == ["a", "b"]
+    assert watched.next_asked(3) == ["a", "b", "c"]
     encoder.close()
+    assert not watched.is_asked_for_more()
 
     encoder = Encoder(watched, Care(), coming=tensors)
     stored = [encoder.encode(tensor, GgmlType.Q4_0, rows, 0) for tensor in tensors]
     encoder.close()
-    assert watched.next_asked(3) == names  # each once
+    assert watched.next_asked(4) == names  # each once
     assert not watched.is_asked_for_more()
     alone = [Encoder(Inputs(seen), Care()).encode(t, GgmlType.Q4_0, rows, 0) for t in tensors]
     assert np.array_equal(stored, alone)
