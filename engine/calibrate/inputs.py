@@ -21,6 +21,8 @@ MOST_TOKENS = 4096
 """That are read at once for larger ones: the disk is read and written once for all of them."""
 MOST_LOGIT_BYTES = 512 << 20
 """What their logits may take, which llama.cpp computes along the way."""
+MOST_LOGIT_SHARE = 12
+"""Or that part of what the second moments take, which is less than the model itself."""
 MOST_CACHE_BYTES = 512 << 20
 """What llama.cpp's cache of their keys and values may take."""
 
@@ -101,7 +103,8 @@ def together(
     n_bytes = sum(4 * one.n_matrices * one.n_cols * one.n_block for one in inputs)
     if n_bytes <= MOST_IN_MEMORY:
         return 1
-    n_tokens = min(MOST_TOKENS, MOST_LOGIT_BYTES // (4 * n_vocab))
+    most_logit_bytes = max(MOST_LOGIT_BYTES, n_bytes // MOST_LOGIT_SHARE)
+    n_tokens = min(MOST_TOKENS, most_logit_bytes // (4 * n_vocab))
     return max(1, min(n_chunks, n_tokens // n_ctx, MOST_CACHE_BYTES // max(1, cache_bytes)))
 
 

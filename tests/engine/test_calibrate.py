@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from engine.calibrate import inputs
-from engine.calibrate.inputs import Input, held_out_tokens
+from engine.calibrate.inputs import Input, held_out_tokens, together
 from engine.calibrate.job import Calibrate, Calibrated
 from engine.calibrate.statistics import FEWEST_HELD_OUT, Statistics
 from engine.calibrate.texts import bundled_texts, split
@@ -488,3 +488,19 @@ def test_chunks_that_are_read_together_give_the_same(
             assert np.abs(moment - same).max() < EPSILON * np.abs(moment).max()
             sample, same = known(one.held_out(tensor)), known(other.held_out(tensor))
             assert np.abs(sample - same).max() < EPSILON * np.abs(sample).max()
+
+
+@pytest.mark.parametrize(
+    ("n_cols", "n_inputs", "n_vocab", "n_together"),
+    [
+        (256, 16, 4096, 1),  # what is in memory anyway is added to chunk by chunk
+        (2048, 100, 32_000, 8),  # all
+        (2048, 100, 256_000, 1),
+        (4096, 200, 128_256, 4),  # a large model has room for more of them
+    ],
+)
+def test_more_is_read_at_once_where_the_sums_are_large(
+    n_cols: int, n_inputs: int, n_vocab: int, n_together: int
+) -> None:
+    inputs = [Input((f"{i}",), n_cols, n_matrices=1, rows_per_token=1) for i in range(n_inputs)]
+    assert together(inputs, 512, 8, n_vocab, cache_bytes=1 << 20) == n_together
