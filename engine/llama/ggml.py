@@ -64,26 +64,40 @@ def quantize_rows(
     if ggml_type is GgmlType.F32:
         out[:] = rows.view(np.uint8)
     elif imatrix is None or not _native.round_as_ggml(ggml_type.name, rows, imatrix, out):
-        quantize_chunk = library().function(
-            "ggml_quantize_chunk",
-            ctypes.c_size_t,
-            ctypes.c_int,
-            ctypes.c_void_p,
-            ctypes.c_void_p,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_int64,
-            ctypes.c_void_p,
-        )
-        importance = None if imatrix is None else imatrix.ctypes.data
-        size = quantize_chunk(
-            int(ggml_type), rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, importance
-        )
-        if size != out.nbytes:
-            raise UnsupportedTensor(f"ggml cannot write {ggml_type.name}.")
+        quantize_chunk(ggml_type, rows, imatrix, out)
     if not is_valid(ggml_type, out):
         raise _not_finite(ggml_type)
     return out
+
+
+def quantize_chunk(
+    ggml_type: GgmlType,
+    rows: NDArray[np.float32],
+    imatrix: NDArray[np.float32] | None,
+    out: NDArray[np.uint8],
+) -> None:
+    """Let ggml write `rows` to `out`, as `quantize_rows` describes them; all contiguous.
+
+    Raises UnsupportedTensor for a type that ggml cannot write.
+    """
+    quantize = library().function(
+        "ggml_quantize_chunk",
+        ctypes.c_size_t,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+    )
+    importance = None if imatrix is None else imatrix.ctypes.data
+    n_rows, n_cols = rows.shape
+    size = quantize(
+        int(ggml_type), rows.ctypes.data, out.ctypes.data, 0, n_rows, n_cols, importance
+    )
+    if size != out.nbytes:
+        raise UnsupportedTensor(f"ggml cannot write {ggml_type.name}.")
 
 
 def dequantize_rows(ggml_type: GgmlType, data: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Speed of rounding for the output, and what it gains, against ggml's quantization with an imatrix.
+"""Speed of rounding, and what it gains for the output, against ggml's quantization with an imatrix.
 
 Run by `make bench-native`. Random weights; inputs that go together, with columns of different size.
 Each is run in turn on the same rows. Time is that of the processor on one thread, of the clock on
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from engine import _native
 from engine.ggml_types import GgmlType
-from engine.llama.ggml import quantize_rows
+from engine.llama.ggml import quantize_chunk, quantize_rows
 from engine.quantize.rounding import Curvature, held_out_errors
 
 Rows = NDArray[np.float32]
+Quantize = Callable[[GgmlType, Rows, Rows], NDArray[np.uint8]]
 TYPES = (GgmlType.Q2_K, GgmlType.Q3_K, GgmlType.IQ4_XS, GgmlType.Q4_K, GgmlType.Q6_K, GgmlType.Q4_0)
 # with feedback, sweeps, refits
 STEPS = {
@@ -59,11 +60,11 @@ class Case:
     def factor(self, moment: Rows, n_tokens: int) -> None:
         self.curvature = Curvature.of(moment, n_tokens, n_threads=self.n_threads)
 
-    def stock(self, ggml_type: GgmlType) -> NDArray[np.uint8]:
+    def stock(self, ggml_type: GgmlType, quantize: Quantize) -> NDArray[np.uint8]:
         """ggml's bytes, each thread with a part of the rows."""
         parts = np.array_split(self.rows, self.n_threads)
         with ThreadPoolExecutor(self.n_threads) as threads:
-            done = threads.map(lambda part: quantize_rows(ggml_type, part, self.importance), parts)
+            done = threads.map(lambda part: quantize(ggml_type, part, self.importance), parts)
         return np.concatenate(list(done))
 
     def ours(
@@ -88,6 +89,12 @@ class Case:
         return float(held_out_errors(ggml_type, self.rows, stored, self.held_out).sum())
 
 
+def by_ggml(ggml_type: GgmlType, rows: Rows, importance: Rows) -> NDArray[np.uint8]:
+    stored = np.empty((len(rows), ggml_type.row_bytes(rows.shape[1])), np.uint8)
+    quantize_chunk(ggml_type, rows, importance, stored)
+    return stored
+
+
 def seconds(run: Callable[[], object], n_threads: int) -> float:
     clock = time.process_time if n_threads == 1 else time.perf_counter
     start = clock()
@@ -96,13 +103,15 @@ def seconds(run: Callable[[], object], n_threads: int) -> float:
 
 
 def report(case: Case, ggml_type: GgmlType, repetitions: int) -> str:
-    stock = case.stock(ggml_type)
-    runs: list[Callable[[], object]] = [lambda: case.stock(ggml_type)]
+    stock = case.stock(ggml_type, by_ggml)
+    same: tuple[Quantize, ...] = by_ggml, quantize_rows
+    runs: list[Callable[[], object]] = [partial(case.stock, ggml_type, by) for by in same]
     runs += [partial(case.ours, ggml_type, stock, steps) for steps in STEPS.values()]
-    taken = [[seconds(run, case.n_threads) for run in runs] for _ in range(repetitions)]
-    of_stock, *of_ours = (statistics.median(column) for column in zip(*taken, strict=True))
+    times = [[seconds(run, case.n_threads) for run in runs] for _ in range(repetitions)]
+    of_ggml, of_same, *of_ours = (statistics.median(column) for column in zip(*times, strict=True))
     of_error = case.error(ggml_type, stock)
-    columns = [f"{ggml_type.name:7} {case.rows.size / of_stock / 1e6:10.1f}"]
+    columns = [f"{ggml_type.name:7}"]
+    columns += [f"{case.rows.size / taken / 1e6:10.1f}" for taken in (of_ggml, of_same)]
     for steps, time_taken in zip(STEPS.values(), of_ours, strict=True):
         error = case.error(ggml_type, case.ours(ggml_type, stock, steps)) / of_error
         columns.append(f"{case.rows.size / time_taken / 1e6:6.1f} {error:8.3f}")
@@ -120,7 +129,8 @@ def main() -> None:
     for n_cols in (2048, 4096):
         case = Case(options.rows, n_cols, options.threads)
         print(f"\n{n_cols} columns, factored in {case.factor_seconds:.1f} s")
-        print(f"{'':7} {'ggml':>10}  " + "  ".join(f"{name:>15}" for name in STEPS))
+        names = [f"{name:>10}" for name in ("ggml", "the same")]
+        print("  ".join([" " * 7, *names, *(f"{name:>15}" for name in STEPS)]))
         for ggml_type in TYPES:
             print(report(case, ggml_type, options.repetitions), flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ import pytest
 
 from engine import _native
 from engine.ggml_types import GgmlType
-from engine.llama.library import library
+from engine.llama.ggml import quantize_chunk
 from engine.quantize.rounding import SCALAR_TYPES
 
 if TYPE_CHECKING:
@@ -55,19 +54,7 @@ def _once(rng: np.random.Generator, x: Numbers, n: int) -> NDArray[np.float64]:
 
 def ggmls(ggml_type: GgmlType, rows: Numbers, importance: Numbers) -> NDArray[np.uint8]:
     stored = np.empty((len(rows), ggml_type.row_bytes(rows.shape[1])), np.uint8)
-    quantize = library().function(
-        "ggml_quantize_chunk",
-        ctypes.c_size_t,
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_void_p,
-    )
-    places = rows.ctypes.data, stored.ctypes.data, 0, *rows.shape, importance.ctypes.data
-    assert quantize(int(ggml_type), *places) == stored.nbytes
+    quantize_chunk(ggml_type, rows, importance, stored)
     return stored
 
 
