@@ -1,4 +1,4 @@
-// Rounds rows as ggml does with an importance matrix, to the same bytes, many rows at a time.
+// Rounds rows as ggml does, to the same bytes, many rows at a time.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,11 @@ constexpr bool rounds_as_ggml =
 #endif
 
 /// Whether ggml searches the scales of this type, instead of taking the largest number.
-bool is_searched(const BlockType &type) noexcept;
+bool is_searched(const BlockType &type, bool has_importance) noexcept;
 
-/// Writes `rows` [n_rows * n_cols] to `blocks` [n_rows * row_bytes]; `importance` [n_cols] is the mean
-/// square of each input. For types that are searched; a source of `ggml_quantize_chunk`'s bytes.
-void round_as_ggml(const BlockType &type, std::span<const float> rows,
+/// Writes `rows` [n_rows * n_cols] to `blocks` [n_rows * row_bytes]; `importance` is the mean square
+/// of each input, [n_cols], or empty. For types that are searched; what `ggml_quantize_chunk` does.
+void round_as_ggml(const BlockType &type, std::span<const float> rows, std::size_t n_cols,
                    std::span<const float> importance, std::span<std::uint8_t> blocks);
 
 }  // namespace snug

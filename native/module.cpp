@@ -267,16 +267,22 @@ void round_rows(const std::string &type_name, const Matrix<const float> &rows,
 }
 
 bool round_as_ggml(const std::string &type_name, const Matrix<const float> &rows,
-                   const Vector<const float> &importance, const Matrix<std::uint8_t> &blocks) {
+                   std::optional<Vector<const float>> importance,
+                   const Matrix<std::uint8_t> &blocks) {
     const snug::BlockType *const type = snug::find_block_type(type_name);
-    if (!snug::rounds_as_ggml || type == nullptr || !snug::is_searched(*type)) return false;
+    if (!snug::rounds_as_ggml || type == nullptr ||
+        !snug::is_searched(*type, importance.has_value()))
+        return false;
     const std::size_t n_cols = rows.shape(1);
-    if (importance.size() != n_cols || n_cols % type->n_elements != 0 ||
+    if ((importance && importance->size() != n_cols) || n_cols % type->n_elements != 0 ||
         blocks.shape(0) != rows.shape(0) ||
         blocks.shape(1) != n_cols / type->n_elements * type->n_bytes)
         throw nb::value_error("importance and blocks must be those of the rows");
+    const std::span of_columns = importance ? span_of(*importance) : std::span<const float>();
+    const std::span numbers = span_of(rows);
+    const std::span bytes = span_of(blocks);
     const nb::gil_scoped_release unlocked;
-    snug::round_as_ggml(*type, span_of(rows), span_of(importance), span_of(blocks));
+    snug::round_as_ggml(*type, numbers, n_cols, of_columns, bytes);
     return true;
 }
 
@@ -373,7 +379,7 @@ NB_MODULE(SNUG_KERNELS, m) {
           "n_refits"_a, "n_threads"_a = 0, "is_checked"_a = true);
 
     m.def("round_as_ggml", &round_as_ggml, "ggml_type"_a, "rows"_a.noconvert(),
-          "importance"_a.noconvert(), "blocks"_a.noconvert());
+          "importance"_a.noconvert().none(), "blocks"_a.noconvert());
 
     m.def("multiply", &multiply, "left"_a.noconvert(), "right"_a.noconvert(), "out"_a.noconvert(),
           "n_threads"_a = 0);

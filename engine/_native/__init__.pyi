@@ -211,14 +211,14 @@ def round_rows(
 def round_as_ggml(
     ggml_type: str,
     rows: NDArray[np.float32],
-    importance: NDArray[np.float32],
+    importance: NDArray[np.float32] | None,
     blocks: NDArray[np.uint8],
 ) -> bool:
     """Write `rows` [n_rows, n_cols] to `blocks` [n_rows, row_bytes], the bytes ggml would write.
 
-    `importance` [n_cols] is its importance matrix. False if that cannot be done here: for a type
-    whose scales are not searched, or on a processor whose ggml has other bits. Numbers must be
-    finite. Raises ValueError for shapes that do not fit.
+    `importance` [n_cols] is its importance matrix, if there is one. False if that cannot be done
+    here: for a type whose scales are not searched, or on a processor whose ggml has other bits.
+    Numbers must be finite. Raises ValueError for shapes that do not fit.
     """
 
 def multiply(

@@ -63,7 +63,7 @@ def quantize_rows(
     out = np.empty((n_rows, ggml_type.row_bytes(n_cols)), dtype=np.uint8)
     if ggml_type is GgmlType.F32:
         out[:] = rows.view(np.uint8)
-    elif imatrix is None or not _native.round_as_ggml(ggml_type.name, rows, imatrix, out):
+    elif not _native.round_as_ggml(ggml_type.name, rows, imatrix, out):
         quantize_chunk(ggml_type, rows, imatrix, out)
     if not is_valid(ggml_type, out):
         raise _not_finite(ggml_type)

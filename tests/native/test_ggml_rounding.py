@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 N_ROWS, N_COLS = 37, 512  # two whole sets of rows and a part of one
 SEARCHED = sorted(SCALAR_TYPES - {GgmlType.Q8_0})
+NESTED = [GgmlType[name] for name in ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")]
 pytestmark = pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"),
     reason="ggml multiplies and adds in one step on this kind of processor",
@@ -52,7 +53,7 @@ def _once(rng: np.random.Generator, x: Numbers, n: int) -> NDArray[np.float64]:
     return rng.standard_normal((len(x), x.shape[1] // n)).repeat(n, axis=1)
 
 
-def ggmls(ggml_type: GgmlType, rows: Numbers, importance: Numbers) -> NDArray[np.uint8]:
+def ggmls(ggml_type: GgmlType, rows: Numbers, importance: Numbers | None) -> NDArray[np.uint8]:
     stored = np.empty((len(rows), ggml_type.row_bytes(rows.shape[1])), np.uint8)
     quantize_chunk(ggml_type, rows, importance, stored)
     return stored
@@ -71,12 +72,28 @@ def test_the_bytes_are_ggmls(ggml_type: GgmlType, weights: str) -> None:
         assert np.array_equal(stored, ggmls(ggml_type, rows, importance))
 
 
+@pytest.mark.parametrize("ggml_type", NESTED, ids=lambda t: t.name)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_so_they_are_without_an_importance_matrix(ggml_type: GgmlType, weights: str) -> None:
+    rng = np.random.default_rng(len(weights))
+    normal = rng.standard_normal((10 * N_ROWS, N_COLS), np.float32)
+    rows = np.ascontiguousarray(WEIGHTS[weights](rng, normal), np.float32)
+    stored = np.zeros((len(rows), ggml_type.row_bytes(N_COLS)), np.uint8)
+    assert _native.round_as_ggml(ggml_type.name, rows, None, stored)
+    assert np.array_equal(stored, ggmls(ggml_type, rows, None))
+
+
 def test_a_type_that_is_not_searched_is_left_to_ggml() -> None:
     rows, importance = np.ones((1, 256), np.float32), np.ones(256, np.float32)
-    for name in ("Q8_0", "IQ2_XS", "F16"):
+    for name, known in (
+        ("Q8_0", importance),
+        ("IQ2_XS", importance),
+        ("F16", None),
+        ("Q4_0", None),
+    ):
         row_bytes = GgmlType[name].row_bytes(256)
         stored = np.zeros((1, row_bytes), np.uint8)
-        assert not _native.round_as_ggml(name, rows, importance, stored)
+        assert not _native.round_as_ggml(name, rows, known, stored)
         assert not stored.any()
 
 
