@@ -331,7 +331,7 @@ Floats search_in_table(const Table &table, const Floats *x, const Floats *w,
                 const float level = table.levels[k + 1];
 #pragma omp simd
                 for (std::size_t r = 0; r < n_together; ++r)
-                    q[r] = inverse[r] * x[i][r] >= middle ? level : q[r];
+                    q[r] = inverse[r] * x[i][r] < middle ? q[r] : level;  // a NaN has the last
             }
 #pragma omp simd
             for (std::size_t r = 0; r < n_together; ++r) {
@@ -360,7 +360,7 @@ void take_from_table(const Table &table, const Floats &inverse, const Floats &x,
     for (const float middle : table.middles)
 #pragma omp simd
         for (std::size_t r = 0; r < n_together; ++r)
-            codes[r] += inverse[r] * x[r] >= middle ? 1 : 0;
+            codes[r] += inverse[r] * x[r] < middle ? 0 : 1;
 }
 
 }  // namespace snug

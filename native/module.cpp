@@ -297,18 +297,18 @@ void multiply(const Matrix<const float> &left, const Matrix<const float> &right,
 }
 
 void add_outer_products(const Matrix<const float> &rows, const Vector<const float> &counts,
-                        const Matrix<float> &sums, const Vector<double> &totals,
+                        const Matrix<float> &sums, std::optional<Vector<double>> totals,
                         unsigned n_threads) {
     if (sums.shape(0) != rows.shape(1) || sums.shape(1) == 0 || sums.shape(1) > sums.shape(0))
         throw nb::value_error("sums must be [n_cols, n_block], rows [n_rows, n_cols]");
-    if (counts.size() != rows.shape(0) || totals.size() != rows.shape(1))
+    if (counts.size() != rows.shape(0) || (totals && totals->size() != rows.shape(1)))
         throw nb::value_error("counts must be [n_rows], totals [n_cols]");
     const snug::OuterProducts products{.n_cols = rows.shape(1),
                                        .n_block = sums.shape(1),
                                        .rows = span_of(rows),
                                        .counts = span_of(counts),
                                        .sums = span_of(sums),
-                                       .totals = span_of(totals)};
+                                       .totals = totals ? span_of(*totals) : std::span<double>()};
     const nb::gil_scoped_release unlocked;
     snug::add_outer_products(products, n_threads);
 }
@@ -358,7 +358,7 @@ NB_MODULE(SNUG_KERNELS, m) {
           "n_strings"_a, "max_bytes"_a);
 
     m.def("add_outer_products", &add_outer_products, "rows"_a.noconvert(), "counts"_a.noconvert(),
-          "sums"_a.noconvert(), "totals"_a.noconvert(), "n_threads"_a = 0);
+          "sums"_a.noconvert(), "totals"_a.noconvert().none(), "n_threads"_a = 0);
 
     m.def("sum_squares", &sum_squares, "rows"_a.noconvert(), "sums"_a.noconvert(),
           "n_threads"_a = 0);

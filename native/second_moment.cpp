@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "parallel.hpp"
@@ -81,6 +82,7 @@ class Block {
             std::fill(out + n_cols, out + n_panel, 0.0F);
             out += n_panel;
         }
+        if (products_.totals.empty()) return;
         for (std::size_t j = 0; j < n_cols; ++j) products_.totals[first + j] += totals[j];
     }
 
@@ -135,7 +137,9 @@ void add_outer_products(const OuterProducts &products, unsigned n_threads) {
     for (std::size_t row = 0; row < products.counts.size(); ++row)
         if (products.counts[row] != 0.0F) kept.push_back(row);
     const std::size_t n_products = kept.size() * products.n_cols * products.n_block;
-    const unsigned useful = n_products < products_per_thread ? 1 : n_threads;
+    const unsigned wanted = n_threads > 0 ? n_threads : std::thread::hardware_concurrency();
+    const unsigned useful = static_cast<unsigned>(
+        std::clamp<std::size_t>(n_products / products_per_thread, 1, std::max(wanted, 1U)));
     for (std::size_t first = 0; first < products.n_cols; first += products.n_block) {
         Block block(products, kept, first);
         for_each_piece(block.n_panels(), useful, [&](std::size_t i) noexcept { block.fill(i); });

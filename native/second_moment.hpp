@@ -15,7 +15,7 @@ struct OuterProducts {
     std::span<const float> rows;    // [n_rows * n_cols]
     std::span<const float> counts;  // [n_rows]: what each is multiplied with; 0: it is left out
     std::span<float> sums;          // [n_cols * n_block]
-    std::span<double> totals;       // [n_cols]
+    std::span<double> totals;       // [n_cols], or none
 };
 
 // Adds x xT of all rows x to the sums, on and right of the diagonal; what is left of it is added to

@@ -34,10 +34,10 @@ def add_outer_products(
     rows: NDArray[np.float32],
     counts: NDArray[np.float32],
     sums: NDArray[np.float32],
-    totals: NDArray[np.float64],
+    totals: NDArray[np.float64] | None,
     n_threads: int = 0,
 ) -> None:
-    """Adds x xT of each row x times its count to `sums`, and the rows themselves to `totals`.
+    """Adds x xT of each row x times its count to `sums`, and the rows themselves to any `totals`.
 
     Rows [n_rows, n_cols] with a count of 0 are left out of both. `counts` are [n_rows], `sums`
     [n_cols, n_block], `totals` [n_cols].

@@ -21,8 +21,9 @@ MOST_TOKENS = 4096
 """That are read at once for larger ones: the disk is read and written once for all of them."""
 MOST_LOGIT_BYTES = 512 << 20
 """What their logits may take, which llama.cpp computes along the way."""
+MOST_LOGIT_BYTES_LARGE = 1 << 30
 MOST_LOGIT_SHARE = 12
-"""Or that part of what the second moments take, which is less than the model itself."""
+"""Or that part of what the second moments take, up to a gigabyte. llama.cpp has them twice."""
 MOST_CACHE_BYTES = 512 << 20
 """What llama.cpp's cache of their keys and values may take."""
 
@@ -103,7 +104,8 @@ def together(
     n_bytes = sum(4 * one.n_matrices * one.n_cols * one.n_block for one in inputs)
     if n_bytes <= MOST_IN_MEMORY:
         return 1
-    most_logit_bytes = max(MOST_LOGIT_BYTES, n_bytes // MOST_LOGIT_SHARE)
+    share = min(MOST_LOGIT_BYTES_LARGE, n_bytes // MOST_LOGIT_SHARE)
+    most_logit_bytes = max(MOST_LOGIT_BYTES, share)
     n_tokens = min(MOST_TOKENS, most_logit_bytes // (4 * n_vocab))
     return max(1, min(n_chunks, n_tokens // n_ctx, MOST_CACHE_BYTES // max(1, cache_bytes)))
 

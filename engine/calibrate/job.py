@@ -184,8 +184,7 @@ class Calibrate(Job, frozen=True):
                     future = thread.submit(collector.collect, some, inputs, sums, apart)
                     yield from wait(future, done, collector.interrupt)
                     if snapshots.is_due and not sums.is_last_pass:
-                        read = min(len(chunks), start + n_together)
-                        saving = thread.submit(snapshots.save, sums, read)
+                        saving = thread.submit(snapshots.save, sums, start + n_together)
                         yield from wait(saving, done, snapshots.interrupt)
                 yield Progress("Calibrating", n_tokens, n_tokens, "tokens")
         snapshots.remove()

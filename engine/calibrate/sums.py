@@ -111,7 +111,8 @@ class Sums:
             if len(tokens):
                 of_expert = tokens, slots % n_rows
                 self._add_rows(one, expert, rows[of_expert], share[of_expert])
-        sample = (rows * share[:, :, np.newaxis])[is_held_out].reshape(-1, one.n_cols)
+        sample = rows[is_held_out] * share[is_held_out, :, np.newaxis]
+        sample = sample.reshape(-1, one.n_cols)
         if len(sample):
             first = self._n_sampled[one.name]
             self._array(f"{one.name}.in_sample")[first : first + len(sample)] = sample
@@ -195,8 +196,8 @@ class Sums:
         for i in np.flatnonzero((counts > 0) & (counts < 1)):
             rest = 1 - np.square(counts[i], dtype=np.float64)
             self._beyond[one.name][matrix] += rest * np.square(rows[i], dtype=np.float64)
+        self._touch(4 * one.n_cols * one.n_block)  # before there is a view: it may raise
         outer = self._array(f"{one.name}.in_outer")[matrix]
-        self._touch(outer.nbytes)
         totals = self._totals[one.name][matrix]
         add_outer_products(np.ascontiguousarray(rows), counts, outer, totals, self._n_threads)
 
@@ -213,8 +214,8 @@ class Sums:
         """The sums of squares, float32 [n_matrices, n_cols]."""
         import numpy as np
 
+        self._touch(4 * one.n_matrices * one.n_cols * one.n_block)
         outer = self._array(f"{one.name}.in_outer")
-        self._touch(outer.nbytes)
         columns = np.arange(one.n_cols)
         diagonal: NDArray[np.float32] = outer[:, columns, columns % one.n_block]
         return diagonal
@@ -239,13 +240,18 @@ class _Writing:
         self._last: Future[None] | None = None
 
     def begin(self) -> None:
-        """Write what there is, unless that is being done; raises as `end` what failed before."""
+        """Write what there is, unless that is being done; raises as `end` what failed before.
+
+        Not on Windows, where that does not reach what is written through a map.
+        """
+        if os.name == "nt":
+            return
         if self._last is None or self._last.done():
             self.end()
             self._last = self._thread.submit(os.fsync, self._file)
 
     def end(self) -> None:
-        """Wait for it. Raises StorageError if it failed: the system tells that only once."""
+        """Wait for it. Raises StorageError if it failed: this descriptor is told that only once."""
         last, self._last = self._last, None
         if last:
             with as_write_error(self._path):

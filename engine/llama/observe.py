@@ -143,6 +143,7 @@ def _values(pointer: Any, dtype: str) -> NDArray[Any]:
     size = n_bytes(address)
     if tensor.buffer and is_host(tensor.buffer):
         data = np.frombuffer((ctypes.c_uint8 * size).from_address(tensor.data), np.uint8)
+        data.flags.writeable = False
     else:
         data = np.empty(size, np.uint8)
         get(address, data.ctypes.data, 0, size)

@@ -47,8 +47,7 @@ class Moments:
         from engine._native import add_outer_products
 
         counts = shares(energies(rounded, self._n_threads))
-        totals = np.zeros(rounded.shape[1])  # not needed
-        add_outer_products(rounded, counts, self._rounded, totals, self._n_threads)
+        add_outer_products(rounded, counts, self._rounded, None, self._n_threads)
         original, rounded = (rows * counts[:, np.newaxis] for rows in (original, rounded))
         self._lost += product((original - rounded).T, rounded, self._n_threads)
         self._n += len(rounded)

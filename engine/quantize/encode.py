@@ -7,9 +7,10 @@ ggml chooses them by it, and without either as it does by itself.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
 
     from engine.quantize.fold import InputStatistics
 
-MOST_CURVATURES = 4  # of a model with experts each has its own, and they come one after the other
+MOST_CURVATURES = 4  # that are kept, beside those in use: of experts each has its own
 N_AHEAD = 2  # a wide input takes longer to prepare than it takes to round with the one before
+
+
+_Key = tuple[str, int]  # an input, and which of the matrices that it is for
 
 
 class Care(msgspec.Struct, frozen=True):
@@ -75,7 +79,8 @@ class Encoder:
         # One thread: the statistics are read by one at a time.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._is_closed = threading.Event()
-        self._curvatures: OrderedDict[tuple[str, int], Future[list[_Columns]]] = OrderedDict()
+        self._curvatures: OrderedDict[_Key, Future[list[_Columns]]] = OrderedDict()
+        self._n_using: Counter[_Key] = Counter()
         self._kept: dict[str, dict[int, _Kept]] = {}  # by tensor and first row: some come twice
 
     def encode(
@@ -152,14 +157,28 @@ class Encoder:
         importance: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """What to store, and what ggml would: the same array where nothing else was tried."""
+        from engine.llama.ggml import quantize_rows
+
+        if importance is None or not self._care.feedback or target not in SCALAR_TYPES:
+            stock = quantize_rows(target, rows, importance)
+            return stock, stock
+        with self._using(tensor, i_matrix):
+            return self._encode_with_feedback(tensor, i_matrix, target, rows, importance)
+
+    def _encode_with_feedback(
+        self,
+        tensor: TensorInfo,
+        i_matrix: int,
+        target: GgmlType,
+        rows: NDArray[np.float32],
+        importance: NDArray[np.float32],
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         import numpy as np
 
         from engine.llama.ggml import quantize_rows
 
-        stock = quantize_rows(target, rows, importance)
-        if importance is None or not self._care.feedback or target not in SCALAR_TYPES:
-            return stock, stock
         assert self._statistics  # it has told the importance
+        stock = quantize_rows(target, rows, importance)
         columns = self._columns(tensor, i_matrix)
         if not columns:
             return stock, stock
@@ -203,6 +222,19 @@ class Encoder:
             is_checked=is_checked,
         )
 
+    @contextmanager
+    def _using(self, tensor: TensorInfo, i_matrix: int) -> Iterator[None]:
+        """While this lasts, the curvatures of a matrix are kept, and those that come after it."""
+        assert self._statistics
+        key = self._statistics.shared_input(tensor.name), i_matrix
+        with self._lock:
+            self._n_using[key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._n_using[key] -= 1
+
     def _columns(self, tensor: TensorInfo, i_matrix: int) -> list[_Columns]:
         """The curvatures of a matrix; computed once, while other threads that want it wait."""
         with self._lock:
@@ -220,9 +252,10 @@ class Encoder:
                 _curvatures, self._statistics, name, i_matrix, self._n_threads, self._is_closed
             )
             self._curvatures[key] = future
-            if len(self._curvatures) > MOST_CURVATURES:
-                self._curvatures.popitem(last=False)
-        self._curvatures.move_to_end(key)
+            while len(self._curvatures) > MOST_CURVATURES:
+                if self._n_using[oldest := next(iter(self._curvatures))]:
+                    break  # and those after it will be wanted
+                del self._curvatures[oldest]
         return future
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,13 +14,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.calibrate import inputs
+from engine.calibrate import inputs, sums
 from engine.calibrate.inputs import Input, held_out_tokens, together
 from engine.calibrate.job import Calibrate, Calibrated
 from engine.calibrate.statistics import FEWEST_HELD_OUT, Statistics
 from engine.calibrate.texts import bundled_texts, split
 from engine.convert.job import Convert
-from engine.errors import AlreadyExists, CorruptFile, FormatError, InferenceError, NotFound
+from engine.errors import (
+    AlreadyExists,
+    CorruptFile,
+    FormatError,
+    InferenceError,
+    NotFound,
+    StorageError,
+)
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo, Value, ValueType, write_gguf
 from engine.jobs import Progress, finish
@@ -504,3 +514,41 @@ def test_more_is_read_at_once_where_the_sums_are_large(
 ) -> None:
     inputs = [Input((f"{i}",), n_cols, n_matrices=1, rows_per_token=1) for i in range(n_inputs)]
     assert together(inputs, 512, 8, n_vocab, cache_bytes=1 << 20) == n_together
+
+
+def test_the_disk_is_written_to_meanwhile(
+    tiny_gguf: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is let go of in the last pass is written at once; the file is the same."""
+    out = tmp_path / "whole.gguf"
+    finish(Calibrate(str(tiny_gguf), str(out), (str(text),), 2, 64, 1).run())
+    written = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        written.append(threading.current_thread().name)
+        real(file)
+
+    monkeypatch.setattr(sums, "FORGET_BYTES", 1)
+    monkeypatch.setattr(os, "fsync", fsync)
+    bit_by_bit = tmp_path / "bits.gguf"
+    finish(Calibrate(str(tiny_gguf), str(bit_by_bit), (str(text),), 2, 64, 1).run())
+    assert [name for name in written if name.startswith("sync")]
+    assert bit_by_bit.read_bytes() == out.read_bytes()
+
+
+def test_a_disk_that_fails_meanwhile_is_told(
+    tiny_gguf: Path, tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fails_meanwhile(file: int) -> None:
+        if threading.current_thread().name.startswith("sync"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(file)
+
+    monkeypatch.setattr(sums, "FORGET_BYTES", 1)
+    monkeypatch.setattr(os, "fsync", fails_meanwhile)
+    with pytest.raises(StorageError):
+        finish(Calibrate(str(tiny_gguf), str(tmp_path / "s.gguf"), (str(text),), 1, 64).run())
+    assert not list(tmp_path.glob("s.gguf*"))

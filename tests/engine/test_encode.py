@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
+from engine.llama import ggml
 from engine.quantize.encode import Care, Encoder
 from engine.quantize.making import share_words
 from engine.quantize.rounding import held_out_errors
+from engine.workers import in_order
 from tests.helpers.input_statistics import Inputs
 
 TENSOR = TensorInfo("experts", (96, 20, 2), GgmlType.F32)  # two matrices
@@ -108,6 +114,35 @@ def test_each_expert_is_prepared_once() -> None:
             encoder.encode(tensor, GgmlType.Q4_0, rows, expert * n_rows)
     encoder.close()
     assert watched.next_asked(2 * n_experts) == ["a"] * n_experts + ["b"] * n_experts
+    assert not watched.is_asked_for_more()
+
+
+def test_each_input_is_prepared_once_for_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"blk.{i}" for i in range(20)]
+    tensors = [TensorInfo(name, (96, 24), GgmlType.F32) for name in names]
+    random = np.random.default_rng(5)
+    inputs = random.normal(size=(1, 60, 96)).astype(np.float32)
+    watched = Watched(dict.fromkeys(names, inputs))
+    encoder = Encoder(watched, Care(sweeps=0, refits=0), coming=tensors)
+    rows = random.normal(size=(8, 96)).astype(np.float32)
+    quantize = ggml.quantize_rows
+    delays = Random(5)
+
+    def late(*args: Any) -> np.ndarray:
+        time.sleep(delays.uniform(0, 0.02))
+        return quantize(*args)
+
+    monkeypatch.setattr(ggml, "quantize_rows", late)
+    pieces = [(tensor, start) for tensor in tensors for start in (0, 8, 16)]
+
+    def encode(piece: tuple[TensorInfo, int]) -> np.ndarray:
+        return encoder.encode(piece[0], GgmlType.Q4_0, rows, piece[1])
+
+    with ThreadPoolExecutor(16) as pool:
+        for _, encoded in in_order(pool, encode, pieces, 34):
+            encoded.result()
+    encoder.close()
+    assert sorted(watched.next_asked(len(names))) == sorted(names)
     assert not watched.is_asked_for_more()
 
 

@@ -203,6 +203,15 @@ def test_threads_change_no_factor() -> None:
     assert np.array_equal(pivots, curvature.pivots)
 
 
+@pytest.mark.parametrize(("n", "n_more"), [(1, 0), (63, 5), (64, 0), (129, 1), (200, 56)])
+def test_what_is_right_of_the_diagonal_is_mirrored(n: int, n_more: int) -> None:
+    upper = np.random.default_rng(n).normal(size=(n, n + n_more)).astype(np.float32)
+    whole = np.empty((n, n), np.float32)
+    _native.mirror(upper, whole)
+    right = np.triu(upper[:, :n])
+    assert np.array_equal(whole, right + np.triu(right, 1).T)
+
+
 def test_multiply() -> None:
     rng = np.random.default_rng(3)
     left = rng.normal(size=(70, 45)).astype(np.float32)
