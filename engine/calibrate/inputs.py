@@ -29,6 +29,7 @@ MOST_CACHE_BYTES = 512 << 20
 
 DATASETS = "imatrix.datasets"
 KEY = "snug.calibration.key"
+MODEL = "snug.calibration.model"
 TENSORS = "snug.calibration.tensors"
 INPUTS = "snug.calibration.inputs"
 N_TOKENS = "snug.calibration.n_tokens"
@@ -81,9 +82,15 @@ class Input(msgspec.Struct, frozen=True):
 
 
 def describe(
-    inputs: Sequence[Input], *, key: str, datasets: Sequence[str], n_chunks: int, n_ctx: int
+    inputs: Sequence[Input],
+    *,
+    key: str,
+    datasets: Sequence[str],
+    n_chunks: int,
+    n_ctx: int,
+    model: str = "",
 ) -> Mapping[str, Value]:
-    """The metadata of the file; `key` is what it was made from."""
+    """The metadata of the file; `key` is what it was made from, `model` its `digest_of`."""
     shared = [(tensor, one.name) for one in inputs for tensor in one.tensors]
     return {
         "general.type": Value.string("imatrix"),
@@ -91,6 +98,7 @@ def describe(
         "imatrix.chunk_count": Value.u32(n_chunks),
         "imatrix.chunk_size": Value.u32(n_ctx),
         KEY: Value.string(key),
+        MODEL: Value.string(model),
         N_TOKENS: Value.u32(n_chunks * n_ctx),
         TENSORS: Value.array(ValueType.STRING, [tensor for tensor, _ in shared]),
         INPUTS: Value.array(ValueType.STRING, [name for _, name in shared]),

@@ -20,7 +20,7 @@ from engine.workers import wait
 if TYPE_CHECKING:
     from engine.llama.model import Model
 
-VERSION = 3
+VERSION = 4
 """Of what a file of the same key holds."""
 SHORTEST_N_CTX = 32
 
@@ -138,7 +138,9 @@ class Calibrate(Job, frozen=True):
         from engine.calibrate.snapshots import Snapshots
         from engine.calibrate.sums import new_statistics
         from engine.calibrate.texts import split
+        from engine.calibrate.vectors import digest_of
         from engine.fit.shape import Shape
+        from engine.gguf import GgufFile
 
         reading = Progress("Reading the texts", 0, None, "tokens")
         surveyor = Collector(model, self.n_ctx, self.n_threads)
@@ -161,8 +163,15 @@ class Calibrate(Job, frozen=True):
             is_held_out = np.zeros((len(chunks), self.n_ctx), np.bool_)
             is_held_out.reshape(-1)[held_out] = True
             names = [text.name for text in texts]
+            with GgufFile.open(self.model) as file:
+                digest = digest_of(file)
             metadata = describe(
-                inputs, key=key, datasets=names, n_chunks=len(chunks), n_ctx=self.n_ctx
+                inputs,
+                key=key,
+                datasets=names,
+                n_chunks=len(chunks),
+                n_ctx=self.n_ctx,
+                model=digest,
             )
             with new_statistics(
                 Path(self.out),

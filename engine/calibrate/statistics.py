@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Self
 
-from engine.calibrate.inputs import DATASETS, INPUTS, KEY, N_TOKENS, TENSORS
+from engine.calibrate.inputs import DATASETS, INPUTS, KEY, MODEL, N_TOKENS, TENSORS
 from engine.errors import CorruptFile, FormatError
 from engine.ggml_types import GgmlType
 from engine.gguf import GgufFile, TensorInfo
@@ -57,6 +57,11 @@ class Statistics:
     def key(self) -> str:
         """What the file was made from, as `Calibrate` names it; empty for llama.cpp's."""
         return str(self._file.get(KEY, ""))
+
+    @property
+    def model(self) -> str:
+        """The `digest_of` the model that they are of; empty if not told."""
+        return str(self._file.get(MODEL, ""))
 
     @property
     def n_tokens_read(self) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 from engine.client import Worker
-from engine.jobs import Notice, Pace, Progress, Step
+from engine.jobs import Job, Notice, Pace, Progress, Step
 from engine.words import format_bytes
 
 BAR_CELLS = 28
@@ -16,12 +17,16 @@ CLEAR = "\r\x1b[K"
 
 
 class ProgressBar:
-    """Draws over itself on a terminal; elsewhere it names each stage once."""
+    """Draws over itself on a terminal; elsewhere it names each stage once.
 
-    def __init__(self, out: TextIO) -> None:
+    Of a job with `stages` it shows how far the whole is.
+    """
+
+    def __init__(self, out: TextIO, stages: Mapping[str, float] = Job.stages) -> None:
         self._out = out
         self._is_terminal = out.isatty()
-        self._pace = Pace()
+        self._pace = Pace(stages=stages)
+        self._is_of_whole = bool(stages)
         self._stage = ""
         self._told: set[str] = set()
 
@@ -56,8 +61,10 @@ class ProgressBar:
         fraction = self._pace.fraction
         if fraction is None:
             return step.stage
-        full = round(fraction * BAR_CELLS)
+        full = int(fraction * BAR_CELLS)
         line = f"{step.stage} [{'#' * full}{'.' * (BAR_CELLS - full)}] {fraction:4.0%}"
+        if self._is_of_whole:  # the pace is that of a stage
+            return line
         if step.unit == "bytes" and self._pace.per_second:
             line += f" {format_bytes(self._pace.per_second)}/s"
         if (left := self._pace.seconds_left) is not None:
@@ -79,7 +86,7 @@ def run_job(job: Any, args: argparse.Namespace) -> Any:
     """
     worker = start_worker(args)
     try:
-        with ProgressBar(sys.stderr) as bar:
+        with ProgressBar(sys.stderr, job.stages) as bar:
             return worker.finish(job, None if args.json else bar.show)
     finally:
         worker.stop()

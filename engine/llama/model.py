@@ -119,8 +119,8 @@ def open_model_file(path: str | Path) -> GgufFile:
     """Open a GGUF that claims to hold a whole model; raises as `load_model`."""
     if (Path(path) / "config.json").is_file():
         raise FormatError(
-            f"{Path(path).name} is a checkpoint, which has to be shrunk before it can run.",
-            hint="Shrink it, then use the result.",
+            f"{Path(path).name} is a checkpoint, and this needs a GGUF file.",
+            hint="Shrink it to chat with it, or convert it to 16 bits, and use the result.",
         )
     file = open_gguf(path)
     if not file.get("general.architecture"):

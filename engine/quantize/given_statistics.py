@@ -1,6 +1,7 @@
 """Statistics that a user gives to a shrink, of `snug-engine calibrate` or of llama-imatrix.
 
-Which model they are of nobody has noted: they have to fit by the names and shapes of its tensors.
+They have to fit by the names and shapes of its tensors. Ours tell by its norms which model they are of:
+those of another one are taken, as of a near relative they are good, but that is said.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.calibrate.statistics import Statistics
+from engine.calibrate.vectors import digest_of
 from engine.errors import CorruptFile, FormatError
 from engine.gguf_values import TensorInfo
 from engine.quantize.budget import choosable
@@ -36,14 +38,25 @@ def open_given(path: str, source: ModelSource) -> Statistics:
     return statistics
 
 
-def told_of(path: str, statistics: Statistics) -> str:
-    """A sentence on the statistics that were given at `path`, for the report."""
+def of_another(path: str, statistics: Statistics, source: ModelSource) -> str:
+    """A sentence if the statistics given at `path` are known to be of another model, or ""."""
+    if not statistics.model or statistics.model == digest_of(source):
+        return ""
+    return (
+        f"{Path(path).name} was made of another model than this one, or of one that was trained "
+        "further: with its own statistics it is likely to come out better."
+    )
+
+
+def told_of(path: str, statistics: Statistics, source: ModelSource) -> str:
+    """Sentences on the statistics that were given at `path`, for the report."""
     texts = ", ".join(statistics.datasets)
     told = f"What flows into its matrices was not measured but taken from {Path(path).name}"
     told += f", made from {texts}." if texts else "."
     if not statistics.has_second_moments:
         told += " That is an importance matrix: all is rounded as llama-quantize does with it."
-    return told
+    other = of_another(path, statistics, source)
+    return f"{told} {other}" if other else told
 
 
 def _require_fit(name: str, statistics: Statistics, source: ModelSource) -> None:

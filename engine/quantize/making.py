@@ -252,7 +252,10 @@ class Making:
         if len(versions) > 1:
             notes.append(f"Of {len(versions)} versions this is the best: {best.name}.")
         if best.chosen.cost:
-            notes.append(f"Expected of its types: a mean KL divergence of {best.chosen.cost:.5f}.")
+            notes.append(
+                "From what its types do to each tensor alone, a mean KL divergence of "
+                f"{best.chosen.cost:.5f} was expected."
+            )
         if unused := self._study.unused:
             notes.append(
                 f"Nothing could be measured of {plural(len(unused), 'tensor')} that this model does"
@@ -260,7 +263,7 @@ class Making:
             )
         assert self._statistics
         if self._job.statistics:
-            notes.append(told_of(self._job.statistics, self._statistics))
+            notes.append(told_of(self._job.statistics, self._statistics, self._source))
         few = self._statistics.few_tokens()
         if few:
             n = sum(map(len, few.values()))

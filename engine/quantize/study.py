@@ -19,7 +19,7 @@ from engine.calibrate.statistics import Statistics
 from engine.calibrate.texts import bundled_texts, split
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
-from engine.jobs import Progress, Step
+from engine.jobs import Notice, Progress, Step
 from engine.llama.free_text import write_freely
 from engine.llama.model import load_model
 from engine.model_writer import Plan, write_model
@@ -32,7 +32,7 @@ from engine.quantize.encode import Care, Encoder
 from engine.quantize.fold import Folded
 from engine.quantize.fold_search import FORMS, search_folds
 from engine.quantize.folds import folds_of
-from engine.quantize.given_statistics import open_given
+from engine.quantize.given_statistics import of_another, open_given
 from engine.quantize.matrices import n_matrices
 from engine.quantize.reading import plan_of, require_memory
 from engine.quantize.rounding_errors import coarse_error, rounding_error
@@ -101,13 +101,16 @@ class Study:
         yield from self.prepare(path)
         self._texts = tuple(texts) or bundled_texts()
         if given:
-            return open_given(given, self._source)
+            statistics = open_given(given, self._source)
+            if told := of_another(given, statistics, self._source):
+                yield Notice(told)
+            return statistics
         if self._effort.own_chunks:
             self._texts += ((yield from self._own_words()),)
-        statistics = self._bench.path(STATISTICS)
+        made = str(self._bench.path(STATISTICS))
         yield from Calibrate(
             model=str(self._reading),
-            out=str(statistics),
+            out=made,
             texts=self._texts,
             chunks=self._effort.chunks,
             n_ctx=self._effort.n_ctx,
@@ -116,7 +119,7 @@ class Study:
             overwrite=True,
             can_go_on=True,
         ).run()
-        return Statistics.open(statistics)
+        return Statistics.open(made)
 
     def _own_words(self) -> Generator[Step, None, str]:
         """What the model writes by itself: text like that which it has learned from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -11,17 +12,19 @@ import pytest
 
 from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
+from engine.calibrate.vectors import digest_of
 from engine.cli import main
 from engine.convert.job import Convert
 from engine.errors import CorruptFile, FormatError
 from engine.gguf import GgufFile, TensorInfo, write_gguf
-from engine.jobs import Progress, Step, finish
+from engine.jobs import Notice, Progress, Step, finish
 from engine.llama.ggml import quantize_rows
 from engine.quantize import effort
 from engine.quantize.effort import Effort
 from engine.quantize.matrices import parts
 from engine.quantize.report import read_report
 from engine.quantize.shrink_to_size import ShrinkToSize
+from engine.source import open_source
 from tests.engine.test_calibrate import known, write_mixture, write_statistics
 from tests.helpers.checkpoints import write_tiny_checkpoint
 
@@ -109,6 +112,55 @@ def test_ours_are_as_good_as_reading_the_texts_again(
     report = known(read_report(out))
     assert report.settings["statistics"] == "ours.gguf"
     assert any("from ours.gguf, made from text.txt." in note for note in report.notes)
+
+
+def with_other_norms(model: Path, out: Path) -> Path:
+    """The same but for its norms, as after more training."""
+    with GgufFile.open(model) as file, write_gguf(out, file.metadata, file.tensors) as writer:
+        for tensor in file.tensors:
+            rows = file.rows(tensor, 0, tensor.n_rows)
+            is_norm = len(tensor.shape) == 1
+            writer.write((1.01 * rows).tobytes() if is_norm else file.raw(tensor, 0, tensor.n_rows))
+    return out
+
+
+def test_those_of_another_model_are_taken_and_told(
+    tiny_gguf: Path, tmp_path: Path, text: Path, out: Path
+) -> None:
+    other = with_other_norms(tiny_gguf, tmp_path / "other.gguf")
+    for model, is_other in ((tiny_gguf, False), (other, True)):
+        statistics = calibrated(model, text, tmp_path / f"of-{model.name}")
+        seen: list[Step] = []
+        job = ShrinkToSize(
+            str(tiny_gguf),
+            str(out),
+            recipe="Q3_K_M",
+            keeps_types=True,
+            judges=False,
+            n_threads=1,
+            statistics=str(statistics),
+            overwrite=True,
+        )
+        finish(job.run(), seen.append)
+        notices = [step.text for step in seen if isinstance(step, Notice)]
+        assert [text for text in notices if "another model" in text] == notices
+        assert len(notices) == is_other
+        notes = " ".join(known(read_report(out)).notes)
+        assert ("another model" in notes) == is_other
+
+
+def test_a_model_is_known_in_every_type(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    write_tiny_checkpoint(checkpoint)
+    digests = set()
+    for kind in ("bf16", "f16", "f32"):
+        made = tmp_path / f"{kind}.gguf"
+        finish(Convert(str(checkpoint), str(made), kind).run())
+        with GgufFile.open(made) as file:
+            digests.add(digest_of(file))
+    with closing(open_source(checkpoint)) as source:
+        digests.add(digest_of(source))
+    assert len(digests) == 1 and digests != {""}
 
 
 @pytest.mark.parametrize("is_mixture", [False, True])
