@@ -1,6 +1,6 @@
 """Statistics that a user gives to a shrink, of `snug-engine calibrate` or of llama-imatrix.
 
-They have to fit by the names and shapes of its tensors. Ours tell by its norms which model they are of:
+They have to fit by the names and shapes of its tensors. Ours tell by its norms of which model:
 those of another one are taken, as of a near relative they are good, but that is said.
 """
 
