@@ -135,7 +135,6 @@ class Scan(QObject):
             devices=devices,
             known=tuple(shelf.models),
         )
-        self._stage = ""
         worker.run(job, partial(self._hear, shelf.models))
 
     def _wake(self) -> Worker | None:
@@ -173,6 +172,7 @@ class Scan(QObject):
     # On the window's
 
     def _begin(self) -> None:
+        self._stage = ""  # of the worker before, while there is no other
         context = self._context
         work = partial(self._ask, context.settings.value, context.computer.devices, context.shelf)
         in_background(self, work, lambda _: None, self._fail)
