@@ -2,3 +2,4 @@
 # which takes half of the compile time. A normal variable beats the cache entry (policy CMP0126).
 # Included through CMAKE_PROJECT_llama_cpp_INCLUDE.
 set(LLAMA_BUILD_COMMON OFF)
+include("${CMAKE_CURRENT_LIST_DIR}/llama/amx.cmake")

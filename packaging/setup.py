@@ -221,7 +221,9 @@ def packages_key() -> str:
 
 def llama_key() -> str:
     version, options = pinned("llama-cpp-python"), (*LLAMA_OPTIONS, *BACKENDS[backend()])
-    return digest(venv_version(), version, LLAMA_ONLY.read_text("utf-8"), *options)
+    files = [LLAMA_ONLY, *sorted((ROOT / "native" / "llama").glob("amx.*"))]
+    texts = [file.read_text("utf-8") for file in files]
+    return digest(venv_version(), version, *texts, *options)
 
 
 def backend() -> str:

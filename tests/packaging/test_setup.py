@@ -53,6 +53,7 @@ def append(path: Path, text: str) -> None:
     [
         ("native/kl_divergence.cpp", "// changed\n", {"native"}),
         ("native/llama_cpp_only.cmake", "# changed\n", {"llama-cpp"}),
+        ("native/llama/amx.h", "// changed\n", {"llama-cpp"}),
         ("constraints.txt", "another==1.0\n", {"packages"}),
         ("pyproject.toml", "# changed\n", {"native"}),
         (".venv/pyvenv.cfg", "version = 3.12.1\n", {"packages", "llama-cpp", "native"}),
