@@ -1,4 +1,4 @@
-"""What is put in front of ggml's files for GCC: the whole configuration of AMX's tiles is stored."""
+"""What is put before ggml's files for GCC: the whole configuration of AMX's tiles is stored."""
 
 from __future__ import annotations
 
