@@ -34,7 +34,7 @@ from engine.quantize.report import (
     TensorLine,
 )
 from engine.quantize.rounding import SCALAR_TYPES
-from engine.quantize.study import Study
+from engine.quantize.study import OWN_WORDS, Study
 from engine.quantize.workbench import JUDGED
 from engine.words import format_percent, plural
 from engine.workers import n_cores
@@ -264,11 +264,29 @@ class Making:
         assert self._statistics
         if self._job.statistics:
             notes.append(told_of(self._job.statistics, self._statistics, self._source))
+        else:
+            notes.append(_read(self._statistics))
+        if best.quality:
+            notes.append(self._compared(best.quality))
         few = self._statistics.few_tokens()
         if few:
             n = sum(map(len, few.values()))
             notes.append(f"Few tokens of the calibration text went to {n:,} of the experts.")
         return tuple(notes)
+
+
+    def _compared(self, quality: QualityReport) -> str:
+        n_ctx, wanted = self._effort.n_ctx, self._job.judge_text
+        text = Path(wanted).name if wanted else "the text for it that comes with Snug"
+        chunks = plural(quality.n_tokens // (n_ctx - n_ctx // 2 - 1), "chunk")
+        return f"Compared with the original on the first {chunks} of {n_ctx} tokens of {text}."
+
+
+def _read(statistics: Statistics) -> str:
+    """What it was calibrated with."""
+    own = "what it wrote by itself"
+    texts = [own if name == OWN_WORDS else name for name in statistics.datasets]
+    return f"Calibrated on {statistics.n_tokens_read:,} tokens of {', '.join(texts)}."
 
 
 def _line(tensor: TensorInfo, version: _Version) -> TensorLine:

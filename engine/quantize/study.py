@@ -102,8 +102,12 @@ class Study:
         self._texts = tuple(texts) or bundled_texts()
         if given:
             statistics = open_given(given, self._source)
-            if told := of_another(given, statistics, self._source):
-                yield Notice(told)
+            try:
+                if told := of_another(given, statistics, self._source):
+                    yield Notice(told)
+            except BaseException:  # it may be cancelled here
+                statistics.close()
+                raise
             return statistics
         if self._effort.own_chunks:
             self._texts += ((yield from self._own_words()),)

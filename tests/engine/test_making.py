@@ -45,6 +45,7 @@ def test_what_passes_is_kept_and_reported(tmp_path: Path) -> None:
     expected = sum(line.size_bytes for line in report.tensors)
     assert 0 < done.size_bytes - expected < done.size_bytes / 4  # the header
     assert all(line.error is not None for line in report.tensors if "feedback" in line.rounding)
+    assert f"{done.quality.n_tokens // 255} chunks of 512 tokens of the text" in report.notes[-1]
 
 
 def test_what_fails_grows_as_far_as_it_may_and_says_so(tiny_gguf: Path, tmp_path: Path) -> None:
