@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+EMBEDDING = "token_embd.weight"
 _SAMPLED = "in_sample", "in_experts"
 FEWEST_HELD_OUT = 16
 """Rows with which an expert is judged by itself."""
@@ -186,6 +187,16 @@ class Statistics:
         else:
             sample = rows.reshape(-1, *rows.shape[-2:])[i_matrix]
         return sample
+
+    def evenly(self, tensor: str) -> float:
+        """What the change of a weight counts, squared, beside that of the output; mostly nothing.
+
+        An embedding that something flows into is the output matrix too. Its rows are looked up as
+        well, where no direction is known to count less than others: as much as in the output's
+        mean. How much that is worth: docs/quantization.md, Rounding.
+        """
+        importance = self.importance(tensor) if tensor == EMBEDDING else None
+        return 0.0 if importance is None else float(importance.mean())
 
     def few_tokens(self) -> dict[str, tuple[int, ...]]:
         """The experts that fewer tokens went to than their input has columns, by tensor."""

@@ -193,7 +193,8 @@ class Encoder:
         )
         if held_out is None:
             return ours, stock
-        return keep_better(target, rows, ours, stock, held_out), stock
+        evenly = self._statistics.evenly(tensor.name)
+        return keep_better(target, rows, ours, stock, held_out, evenly), stock
 
     def _round(
         self,
@@ -304,12 +305,12 @@ def _curvatures(
     is_closed: threading.Event,
 ) -> list[_Columns]:
     blocks = statistics.second_moment_blocks(name, i_matrix)
-    n_tokens = statistics.moment_tokens(name, i_matrix)
+    n_tokens, evenly = statistics.moment_tokens(name, i_matrix), statistics.evenly(name)
     found: list[_Columns] = []
     for block in blocks or []:
         if is_closed.is_set():  # nobody waits for it any more
             break
         first = found[-1].last if found else 0
-        curvature = Curvature.of(block, n_tokens, n_threads)
+        curvature = Curvature.of(block, n_tokens, n_threads, evenly)
         found.append(_Columns(first, first + len(block), curvature))
     return found

@@ -57,6 +57,10 @@ class InputStatistics(Protocol):
         """Inputs that are in none of the others, [n_samples, n_cols]"""
         ...
 
+    def evenly(self, tensor: str) -> float:
+        """What the change of a weight counts, squared, beside that of the output."""
+        ...
+
 
 class Span(msgspec.Struct, frozen=True):
     """Rows of a matrix, or numbers of a vector, `start` to `stop`; the first one is `channel`."""
@@ -235,6 +239,9 @@ class FoldedStatistics:
         if found is None or tensor not in self._columns:
             return found
         return found / self._of_matrix(tensor, i_matrix)
+
+    def evenly(self, tensor: str) -> float:
+        return self._statistics.evenly(tensor)
 
     def _of_matrix(self, tensor: str, i_matrix: int) -> NDArray[np.float32]:
         columns = self._columns[tensor]

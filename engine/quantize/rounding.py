@@ -69,10 +69,11 @@ class Curvature(msgspec.Struct, frozen=True):
         second_moment: NDArray[np.float32],
         n_tokens: float,
         n_threads: int = 1,
+        evenly: float = 0.0,
     ) -> Curvature:
         """Prepare E[x x^T] over `n_tokens`, [n, n] or its diagonal blocks [n_blocks, n, n].
 
-        It is symmetric, but for rounding.
+        It is symmetric, but for rounding. `evenly` is added to the diagonal.
 
         `DAMPING` is added to the diagonal (GPTQ, arXiv 2210.17323, section 3.3); of fewer than
         `ENOUGH_TOKENS` for each column as many times more as they are fewer, and ten times as much
@@ -84,7 +85,7 @@ class Curvature(msgspec.Struct, frozen=True):
         blocks = second_moment[np.newaxis] if second_moment.ndim == 2 else second_moment
         n = blocks.shape[-1]
         diagonal = np.diagonal(blocks, axis1=1, axis2=2).astype(np.float64)
-        mean = float(diagonal.mean())
+        mean = float(diagonal.mean()) + evenly
         extremes = blocks.min(initial=0), blocks.max(initial=0)  # NaN if there is one
         if not np.isfinite(extremes).all() or diagonal.min(initial=0) < 0:
             raise EngineError(
@@ -100,6 +101,7 @@ class Curvature(msgspec.Struct, frozen=True):
         )
         for i, block in enumerate(blocks):
             np.divide(block, np.float32(unit), out=curvature.moment[i])
+            curvature.moment[i][np.diag_indices(n)] += np.float32(evenly / unit)
             curvature._factor(i, damping, n_threads)
         return curvature
 
@@ -253,16 +255,17 @@ def keep_better(
     ours: NDArray[np.uint8],
     stock: NDArray[np.uint8],
     held_out: NDArray[np.float32],
+    evenly: float = 0.0,
     n_threads: int = 1,
 ) -> NDArray[np.uint8]:
     """Return `ours` where it changes the output on inputs not fitted to less than `stock` does.
 
-    `held_out` is [n_samples, n_cols]; judged row by row by the sum of ((w - v) x)^2.
+    `held_out` is [n_samples, n_cols]; judged row by row by `held_out_errors`.
     """
     import numpy as np
 
-    error = held_out_errors(ggml_type, rows, ours, held_out, n_threads)
-    of_stock = held_out_errors(ggml_type, rows, stock, held_out, n_threads)
+    error = held_out_errors(ggml_type, rows, ours, held_out, evenly, n_threads)
+    of_stock = held_out_errors(ggml_type, rows, stock, held_out, evenly, n_threads)
     return np.where((error <= of_stock)[:, np.newaxis], ours, stock)
 
 
@@ -271,13 +274,20 @@ def held_out_errors(
     rows: NDArray[np.float32],
     stored: NDArray[np.uint8],
     held_out: NDArray[np.float32],
+    evenly: float = 0.0,
     n_threads: int = 1,
 ) -> NDArray[np.float64]:
-    """Return the mean of ((w - v) x)^2 over the samples [n_samples, n_cols] for each row."""
+    """Return the mean of ((w - v) x)^2 over the samples [n_samples, n_cols] for each row.
+
+    And `evenly` times |w - v|^2.
+    """
     import numpy as np
 
-    changes = product(rows - dequantize_rows(ggml_type, stored), held_out.T, n_threads)
+    delta = rows - dequantize_rows(ggml_type, stored)
+    changes = product(delta, held_out.T, n_threads)
     errors: NDArray[np.float64] = np.square(changes, dtype=np.float64).mean(axis=1)
+    if evenly:
+        errors += evenly * np.square(delta, dtype=np.float64).sum(axis=1)
     return errors
 
 

@@ -33,13 +33,15 @@ class _Sample(NamedTuple):
     """Rows of a matrix that begins at row `start` of the tensor, and inputs that were held out.
 
     `inputs` are [n_samples, n_cols]. Without them `sizes` are those of what meets the columns,
-    [n_cols]; without these it is a table whose rows are looked up.
+    [n_cols]; without these it is a table whose rows are looked up. `evenly` is what the weights
+    themselves count beside each output.
     """
 
     start: int
     rows: NDArray[np.float32]
     inputs: NDArray[np.float32] | None
     sizes: NDArray[np.float32] | None
+    evenly: float = 0.0
 
     def output(
         self, rows: NDArray[np.float32], inputs: NDArray[np.float32] | None
@@ -48,6 +50,13 @@ class _Sample(NamedTuple):
         if inputs is not None:
             return product(rows, inputs.T)
         return rows if self.sizes is None else rows * self.sizes
+
+    def energy(self, output: NDArray[np.float32], rows: NDArray[np.float32]) -> float:
+        """The sum of squares of `output`, and of what `rows` count by themselves."""
+        energy = _energy(output)
+        if self.inputs is not None and self.evenly:
+            energy += self.evenly * len(self.inputs) * _energy(rows)
+        return energy
 
 
 def coarse_error(
@@ -66,8 +75,8 @@ def coarse_error(
     for sample in _samples(source, tensor, statistics, n_rows):
         stored = encoder.stock(tensor, coarse, sample.rows, sample.start)
         delta = sample.rows - dequantize_rows(coarse, stored)
-        changed += _energy(sample.output(delta, sample.inputs))
-        whole += _energy(sample.output(sample.rows, sample.inputs))
+        changed += sample.energy(sample.output(delta, sample.inputs), delta)
+        whole += sample.energy(sample.output(sample.rows, sample.inputs), sample.rows)
     return changed / whole if whole > 0 else 0.0
 
 
@@ -88,8 +97,9 @@ def rounding_error(
         rounded, inputs = dequantize_rows(target, stored), sample.inputs
         exact = sample.output(sample.rows, inputs)
         inputs = None if inputs is None else rounded_input(inputs, target)
-        changed += _energy(exact - sample.output(rounded, inputs))
-        whole += _energy(exact)
+        change = exact - sample.output(rounded, inputs)
+        changed += sample.energy(change, sample.rows - rounded)
+        whole += sample.energy(exact, sample.rows)
     return changed / whole if whole > 0 else 0.0
 
 
@@ -114,7 +124,8 @@ def _samples(
             last = min(last, first + n_stretch)
             if last > first:
                 stretches.append(source.rows(tensor, begun + first, begun + last))
-        yield _Sample(begun, np.concatenate(stretches), inputs, sizes)
+        evenly = statistics.evenly(tensor.name) if statistics else 0.0
+        yield _Sample(begun, np.concatenate(stretches), inputs, sizes, evenly)
 
 
 def _energy(values: NDArray[np.float32]) -> float:

@@ -50,5 +50,8 @@ class Inputs:
     def shared_input(self, tensor: str) -> str:
         return tensor
 
+    def evenly(self, tensor: str) -> float:
+        return 0.0
+
     def held_out(self, tensor: str, i_matrix: int = 0) -> Array | None:
         return self._held_out[tensor][i_matrix] if tensor in self._held_out else None
