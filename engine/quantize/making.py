@@ -274,7 +274,6 @@ class Making:
             notes.append(f"Few tokens of the calibration text went to {n:,} of the experts.")
         return tuple(notes)
 
-
     def _compared(self, quality: QualityReport) -> str:
         n_ctx, wanted = self._effort.n_ctx, self._job.judge_text
         text = Path(wanted).name if wanted else "the text for it that comes with Snug"
