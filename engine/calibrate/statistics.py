@@ -192,8 +192,8 @@ class Statistics:
         """What the change of a weight counts, squared, beside that of the output; mostly nothing.
 
         An embedding that something flows into is the output matrix too. Its rows are looked up as
-        well, where no direction is known to count less than others: as much as in the output's
-        mean. How much that is worth: docs/quantization.md, Rounding.
+        well, where no direction is known to count less than others: as much as the columns of the
+        output in the mean. What that is worth: docs/quantization.md, Rounding.
         """
         importance = self.importance(tensor) if tensor == EMBEDDING else None
         return 0.0 if importance is None else float(importance.mean())

@@ -18,6 +18,7 @@ import msgspec
 
 from engine.calibrate.collect import Collector
 from engine.calibrate.inputs import Input
+from engine.calibrate.statistics import EMBEDDING
 from engine.files import replace_bytes
 from engine.ggml_types import GgmlType
 from engine.gguf_values import TensorInfo
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from engine.quantize.workbench import Workbench
     from engine.source import ModelSource
 
-EMBEDDING = "token_embd.weight"
 CHUNK_ELEMENTS = 2**19
 
 

@@ -37,7 +37,8 @@ MOST_CURVATURES = 4  # that are kept, beside those in use: of experts each has i
 N_AHEAD = 2  # a wide input takes longer to prepare than it takes to round with the one before
 
 
-_Key = tuple[str, int]  # an input, and which of the matrices that it is for
+# An input, which of the matrices that it is for, and what their weights count evenly.
+_Key = tuple[str, int, float]
 
 
 class Care(msgspec.Struct, frozen=True):
@@ -226,8 +227,7 @@ class Encoder:
     @contextmanager
     def _using(self, tensor: TensorInfo, i_matrix: int) -> Iterator[None]:
         """While this lasts, the curvatures of a matrix are kept, and those that come after it."""
-        assert self._statistics
-        key = self._statistics.shared_input(tensor.name), i_matrix
+        key = self._key(tensor.name, i_matrix)
         with self._lock:
             self._n_using[key] += 1
         try:
@@ -246,7 +246,7 @@ class Encoder:
 
     def _begin(self, name: str, i_matrix: int) -> Future[list[_Columns]]:
         assert self._statistics
-        key = (self._statistics.shared_input(name), i_matrix)
+        key = self._key(name, i_matrix)
         future = self._curvatures.get(key)
         if future is None:
             future = self._preparing.submit(
@@ -258,6 +258,11 @@ class Encoder:
                     break  # and those after it will be wanted
                 del self._curvatures[oldest]
         return future
+
+    def _key(self, name: str, i_matrix: int) -> _Key:
+        assert self._statistics
+        shared, evenly = self._statistics.shared_input(name), self._statistics.evenly(name)
+        return shared, i_matrix, evenly
 
 
 class _Coming:

@@ -32,9 +32,9 @@ STRETCHES = 8
 class _Sample(NamedTuple):
     """Rows of a matrix that begins at row `start` of the tensor, and inputs that were held out.
 
-    `inputs` are [n_samples, n_cols]. Without them `sizes` are those of what meets the columns,
-    [n_cols]; without these it is a table whose rows are looked up. `evenly` is what the weights
-    themselves count beside each output.
+    `inputs` are [n_samples, n_cols], beside each of which the weights themselves count `evenly`.
+    Without them `sizes` are those of what meets the columns, [n_cols], with that in them; without
+    these it is a table whose rows are looked up.
     """
 
     start: int
@@ -116,7 +116,8 @@ def _samples(
         inputs = statistics.held_out(tensor.name, i_matrix) if statistics else None
         inputs = inputs if inputs is not None and len(inputs) else None
         importance = statistics.importance(tensor.name) if statistics and inputs is None else None
-        sizes = None if importance is None else np.sqrt(importance[i_matrix])
+        evenly = statistics.evenly(tensor.name) if statistics else 0.0
+        sizes = None if importance is None else np.sqrt(importance[i_matrix] + np.float32(evenly))
         begun = i_matrix * n_rows
         stretches = []
         for i in range(STRETCHES):
@@ -124,7 +125,6 @@ def _samples(
             last = min(last, first + n_stretch)
             if last > first:
                 stretches.append(source.rows(tensor, begun + first, begun + last))
-        evenly = statistics.evenly(tensor.name) if statistics else 0.0
         yield _Sample(begun, np.concatenate(stretches), inputs, sizes, evenly)
 
 

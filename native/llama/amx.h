@@ -2,8 +2,8 @@
 //
 // It says that `_tile_loadconfig` reads 8 bytes of the 64, and that `_tile_loadd` reads no memory. GCC
 // leaves out what ggml_tile_config_init stores behind the 8 bytes, no tile has a row, and the first
-// instruction on one is illegal: every quantized model ends the engine on a Xeon from Sapphire Rapids
-// on. Seen with GCC 12; ggml-org/llama.cpp pull request 26954 tells of the same.
+// instruction on one is illegal: a model in Q4_K, Q8_0 and others ends the engine on a Xeon from Sapphire
+// Rapids on. Seen with GCC 12; ggml-org/llama.cpp pull request 26954 tells of the same.
 #if defined(__AMX_TILE__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 

@@ -10,6 +10,7 @@ from engine import starter
 from engine.errors import EngineError
 from engine.jobs import Paused, finish
 from engine.quantize.choice import Pin
+from engine.quantize.effort import effort_of
 from engine.quantize.gate import Gate
 from engine.quantize.recipe import find_recipe
 from engine.quantize.report import read_report
@@ -45,7 +46,9 @@ def test_what_passes_is_kept_and_reported(tmp_path: Path) -> None:
     expected = sum(line.size_bytes for line in report.tensors)
     assert 0 < done.size_bytes - expected < done.size_bytes / 4  # the header
     assert all(line.error is not None for line in report.tensors if "feedback" in line.rounding)
-    assert f"{done.quality.n_tokens // 255} chunks of 512 tokens of the text" in report.notes[-1]
+    n_chunks = effort_of("fast", open_gguf(starter.MODEL)).judge_chunks
+    assert f"first {n_chunks} chunks of 512 tokens of the text for it" in report.notes[-1]
+    assert report.notes[-2].startswith("Calibrated on ") and "prose.txt" in report.notes[-2]
 
 
 def test_what_fails_grows_as_far_as_it_may_and_says_so(tiny_gguf: Path, tmp_path: Path) -> None:

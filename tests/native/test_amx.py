@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import platform
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-HEADER = Path(__file__).parents[2] / "native" / "llama" / "amx.h"
+NATIVE = Path(__file__).parents[2] / "native"
+HEADER = NATIVE / "llama" / "amx.h"
 SOURCE = """
 #include <immintrin.h>
 #define TILE 3
@@ -31,10 +36,12 @@ void fill(char (&tile)[64]) {
 """
 
 
-@pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     platform.machine() not in {"x86_64", "AMD64"} or not shutil.which("g++"),
     reason="for GCC on x86-64",
 )
+
+
 def test_gcc_leaves_nothing_out_that_tiles_are_made_of(tmp_path: Path) -> None:
     (tmp_path / "tiles.cpp").write_text(SOURCE)
     flags = ["-std=c++17", "-O3", "-mamx-tile", "-include", str(HEADER)]
@@ -43,3 +50,28 @@ def test_gcc_leaves_nothing_out_that_tiles_are_made_of(tmp_path: Path) -> None:
     assert "$119," in assembly
     assert "$121," in assembly
     assert "%tmm3" in assembly
+
+
+def test_it_goes_before_files_of_cpp_and_no_others(tmp_path: Path) -> None:
+    """As both builds of llama.cpp ask for it, also where there are spaces in the name."""
+    folder = tmp_path / "with spaces"
+    folder.mkdir()
+    for name in ("amx.cmake", "amx.h"):
+        shutil.copy(NATIVE / "llama" / name, folder)
+    (folder / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.21)\nproject(tried LANGUAGES C CXX)\n"
+        "include(amx.cmake)\nadd_library(tried STATIC one.c two.cpp)\n"
+    )
+    for name in ("one.c", "two.cpp"):
+        (folder / name).write_text("int unused;\n")
+    build = tmp_path / "build"
+    configure = ["cmake", "-G", "Ninja", "-S", str(folder), "-B", str(build)]
+    path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    settings = ["-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", "-DCMAKE_CXX_COMPILER=g++"]
+    subprocess.run([*configure, *settings], check=True, capture_output=True, env=os.environ | path)
+    commands = json.loads((build / "compile_commands.json").read_text())
+    of = {Path(command["file"]).name: shlex.split(command["command"]) for command in commands}
+    assert of["two.cpp"][of["two.cpp"].index("-include") + 1] == str(folder / "amx.h")
+    assert "-include" not in of["one.c"]
+    for file in (NATIVE / "llama_cpp_only.cmake", NATIVE / "llama" / "CMakeLists.txt"):
+        assert "amx.cmake" in file.read_text()
