@@ -41,7 +41,7 @@ class _Sample(NamedTuple):
     rows: NDArray[np.float32]
     inputs: NDArray[np.float32] | None
     sizes: NDArray[np.float32] | None
-    evenly: float = 0.0
+    evenly: float
 
     def output(
         self, rows: NDArray[np.float32], inputs: NDArray[np.float32] | None

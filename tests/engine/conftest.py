@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.convert.job import Convert
+from engine.jobs import finish
+
 
 @pytest.fixture(params=["one disk", "another disk"])
 def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
@@ -20,3 +23,15 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         pytest.skip("needs a second file system at /dev/shm")
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder) / "elsewhere"
+
+
+@pytest.fixture
+def stories(shared: Path, tmp_path: Path) -> tuple[Path, Path, Path]:
+    """TinyStories-656K, text to calibrate with, and other text."""
+    model = tmp_path / "stories.gguf"
+    finish(Convert(str(shared / "models" / "TinyStories-656K"), str(model), "f32").run())
+    words = (shared / "text" / "tinystories_val.txt").read_text(encoding="utf-8")
+    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    text.write_text(words[:120_000])
+    other.write_text(words[200_000:230_000])
+    return model, text, other

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from engine.calibrate.job import Calibrate
 from engine.calibrate.statistics import Statistics
-from engine.convert.job import Convert
 from engine.ggml_types import FileType, GgmlType
 from engine.gguf import GgufFile
 from engine.jobs import Progress, Step, finish
@@ -141,14 +140,11 @@ def test_threads_and_a_break_change_no_byte(tiny_gguf: Path, text: Path, tmp_pat
     assert not list(tmp_path.glob("?/correction-*.gguf"))  # of no use any more
 
 
-def test_a_real_model_comes_closer_to_the_original(shared: Path, tmp_path: Path) -> None:
+def test_a_real_model_comes_closer_to_the_original(
+    stories: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
     """TinyStories-656K in Q4_0, on text that was not calibrated with."""
-    model = tmp_path / "stories.gguf"
-    finish(Convert(str(shared / "models" / "TinyStories-656K"), str(model), "f32").run())
-    words = (shared / "text" / "tinystories_val.txt").read_text(encoding="utf-8")
-    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
-    text.write_text(words[:120_000])
-    other.write_text(words[200_000:230_000])
+    model, text, other = stories
     case = Case(model, text, tmp_path / "bench")
     plain = case.write(case.chosen, "plain.gguf")
     corrected = case.write(case.correct(100), "corrected.gguf")

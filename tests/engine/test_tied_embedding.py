@@ -102,18 +102,6 @@ def test_the_error_of_a_type_counts_it_too(is_held_out: bool, tmp_path: Path) ->
     assert found == pytest.approx(energy(change) / energy(rows), rel=1e-3)
 
 
-@pytest.fixture
-def stories(shared: Path, tmp_path: Path) -> tuple[Path, Path, Path]:
-    """TinyStories-656K, text to calibrate with, and other text."""
-    model = tmp_path / "stories.gguf"
-    finish(Convert(str(shared / "models" / "TinyStories-656K"), str(model), "f32").run())
-    words = (shared / "text" / "tinystories_val.txt").read_text(encoding="utf-8")
-    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
-    text.write_text(words[:120_000])
-    other.write_text(words[200_000:240_000])
-    return model, text, other
-
-
 def test_a_real_one_is_better_than_ggmls(stories: tuple[Path, Path, Path], tmp_path: Path) -> None:
     """All else being as it was. Rounded for the output alone it was worse by a quarter."""
     model, text, other = stories
